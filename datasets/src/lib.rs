@@ -1,0 +1,20 @@
+//! Cases, images, masks and shards: what every other room exchanges.
+//!
+//! `datasets` knows files and Parquet; it knows nothing of stages, networks or caches.
+
+mod case;
+mod error;
+mod grid;
+pub mod jsrt;
+pub mod phantom;
+pub mod picture;
+mod random;
+pub mod shard;
+mod split;
+pub mod table;
+
+pub use case::{CaseImage, CaseLabel, SourceKind, Spacing, Split};
+pub use error::DatasetsError;
+pub use grid::{Grid, Image, Mask, ShapeError};
+pub use random::Stream;
+pub use split::{CasePatient, SplitSizes, check_leakage, split_cases};

@@ -1,0 +1,15 @@
+//! Drawn cases whose truth is known: what experiments run on where no data set is at hand.
+
+pub mod chest;
+
+mod anatomy;
+mod blur;
+mod film;
+
+pub use anatomy::ChestAnatomy;
+pub use chest::{ChestPhantom, ChestStructure, PhantomCase};
+
+/// Names of a case and of its patient: `phantom-0001` and `P0001` for the first, with index 0.
+pub fn names(index: usize) -> (String, String) {
+    (format!("phantom-{:04}", index + 1), format!("P{:04}", index + 1))
+}

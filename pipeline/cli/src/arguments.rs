@@ -1,0 +1,188 @@
+//! The arguments of the command; the doc comments are its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Typed data pipelines with a content-addressed cache.
+#[derive(Debug, Parser)]
+#[command(name = "pipeline", version, after_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+    /// Folder of stored results [default: `.pipeline` in the project root]
+    #[arg(long, global = true, env = "PIPELINE_STORE", value_name = "DIR", hide_env_values = true)]
+    pub(crate) store: Option<PathBuf>,
+}
+
+const AFTER_HELP: &str = "\
+The project root is the nearest folder upward that holds `configs/` or `pipeline.toml`.
+Exit codes: 0 done, 1 a stage or the store failed, 2 bad arguments or configuration, 3 `plan --check` found work.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run an experiment: build what is not stored yet
+    Run(RunArguments),
+    /// Say what a run would build and why
+    Plan(PlanArguments),
+    /// Say why cells were built last and what they would do now
+    Explain(ExplainArguments),
+    /// Draw the cells of an experiment and what flows between them
+    Graph(GraphArguments),
+    /// Show a run, a cell, an artifact or a Parquet file
+    Show(ShowArguments),
+    /// List the stages, or describe one
+    Stages(StagesArguments),
+    /// Print the JSON Schema of experiments or of a stage's configuration
+    Schema(SchemaArguments),
+    /// Describe this machine, the project and the store
+    Doctor(DoctorArguments),
+    /// Print a completion script for a shell
+    Completions(CompletionsArguments),
+}
+
+/// What names an experiment and changes it.
+#[derive(Args, Debug)]
+pub(crate) struct ExperimentArguments {
+    /// Experiment: a TOML file, as given or under `configs/`
+    pub(crate) file: String,
+    /// Replace a value, for example `train.epochs=3`
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Scale of the experiment, for example `paper`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) scale: Option<String>,
+}
+
+/// Which cells are meant.
+#[derive(Args, Debug)]
+pub(crate) struct SelectionArguments {
+    /// Only cells with this name and what they need; `*` stands for anything
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) only: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArguments {
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArguments,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArguments,
+    /// Cores to use [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+    /// Memory to use, for example `8G` [default: nine tenths of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = crate::text::parse_size)]
+    pub(crate) memory: Option<u64>,
+    /// End with one JSON object on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Say nothing but the result and errors
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PlanArguments {
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArguments,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArguments,
+    /// Print one JSON object a cell
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Exit with 3 when a cell is not fresh
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExplainArguments {
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArguments,
+    /// Name of a cell or node; `*` stands for anything
+    pub(crate) cell: String,
+    /// Print one JSON object a cell
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GraphArguments {
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArguments,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArguments,
+    /// Language of the drawing
+    #[arg(long, value_enum, default_value_t = GraphFormat::Mermaid)]
+    pub(crate) format: GraphFormat,
+    /// One box a node of the file instead of one a cell
+    #[arg(long)]
+    pub(crate) nodes: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GraphFormat {
+    /// Mermaid flowchart
+    Mermaid,
+    /// Graphviz
+    Dot,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ShowArguments {
+    /// A run (`latest`, its id or the beginning of it, or an experiment's name), `RUN:CELL`, a cell of the latest run,
+    /// the beginning of an artifact's digest, or a Parquet file
+    #[arg(default_value = "latest")]
+    pub(crate) thing: String,
+    /// Print JSON; of a run, its scores
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Rows and lines to show of a part
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) rows: usize,
+    /// Write the pictures of shards into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pictures: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StagesArguments {
+    /// Stage to describe
+    pub(crate) name: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SchemaArguments {
+    /// Stage whose configuration is meant [default: whole experiments]
+    pub(crate) stage: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DoctorArguments {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct CompletionsArguments {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,364 @@
+//! What can go wrong in the engine, with the data that a message needs.
+
+use std::{io, path::PathBuf};
+
+use thiserror::Error;
+
+use crate::{config::Origin, digest::Digest, names};
+
+/// A configuration that cannot be run; found before anything runs.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A file that lies at none of the places where it is looked for.
+    #[error("no file `{name}`: looked for {}{}", list_paths(tried), names::suggestion(nearest))]
+    NoFile {
+        /// Name as it was given.
+        name: String,
+        /// Every path tried.
+        tried: Vec<PathBuf>,
+        /// The nearest name under `configs/`.
+        nearest: Option<String>,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read `{path}`")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A problem in a file that another file names.
+    #[error("{origin}: in the file named here")]
+    At {
+        /// Where the file is named.
+        origin: Origin,
+        /// The problem in it.
+        source: Box<ConfigError>,
+    },
+    /// Text that is not TOML.
+    #[error("{origin}: {message}")]
+    Syntax {
+        /// Place of the problem.
+        origin: Origin,
+        /// The parser's words.
+        message: String,
+    },
+    /// TOML that no stage reads.
+    #[error("{origin}: {what} is not supported")]
+    Unsupported {
+        /// Place of the value.
+        origin: Origin,
+        /// What it is.
+        what: String,
+    },
+    /// Files that extend each other in a circle.
+    #[error("a file extends itself: {}", files.join(" extends "))]
+    ExtendsItself {
+        /// The circle.
+        files: Vec<String>,
+    },
+    /// A `--set` that is not `key=value`.
+    #[error("expected `--set key=value`: got `--set {argument}`")]
+    BadOverride {
+        /// What was given.
+        argument: String,
+    },
+    /// A value of another type than its key asks for.
+    #[error("{origin}: `{key}` must be {expected}: got {found}")]
+    WrongType {
+        /// Place of the value.
+        origin: Origin,
+        /// Its key.
+        key: String,
+        /// What is expected.
+        expected: &'static str,
+        /// What was found.
+        found: &'static str,
+    },
+    /// A name that nobody defines.
+    #[error("{origin}: unknown {what} `{name}` in {place}{}", unknown_tail(nearest, known))]
+    Unknown {
+        /// Place of the name.
+        origin: Origin,
+        /// What kind of name: key, stage, cell, axis, port.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// Where it would have to be defined.
+        place: String,
+        /// The nearest name that is defined.
+        nearest: Option<String>,
+        /// All names that are defined, when they are few.
+        known: Vec<String>,
+    },
+    /// A key without which a table means nothing.
+    #[error("{origin}: `{table}` has no `{key}`")]
+    Missing {
+        /// Place of the table.
+        origin: Origin,
+        /// The table.
+        table: String,
+        /// The key.
+        key: &'static str,
+    },
+    /// A value that its stage refuses.
+    #[error("{origin}: `{key}` of cell `{cell}` (stage `{stage}`): {message}")]
+    Refused {
+        /// Place of the value.
+        origin: Origin,
+        /// Path of the value within the cell.
+        key: String,
+        /// The cell.
+        cell: String,
+        /// Its stage.
+        stage: &'static str,
+        /// Why, in the words of the type that was to hold it.
+        message: String,
+    },
+    /// An input wired to an artifact of another kind.
+    #[error(
+        "{origin}: port `{port}` of cell `{cell}` takes `{expected}`: `{reference}` is `{found}`"
+    )]
+    PortMismatch {
+        /// Place of the reference.
+        origin: Origin,
+        /// The port.
+        port: &'static str,
+        /// The cell that has it.
+        cell: String,
+        /// Kind of artifact that the port takes.
+        expected: &'static str,
+        /// What was wired to it.
+        reference: String,
+        /// The kind of that.
+        found: &'static str,
+    },
+    /// A port with too few or too many artifacts.
+    #[error("{origin}: port `{port}` of cell `{cell}` takes {expected}: got {found}")]
+    PortCount {
+        /// Place of the reference or of the cell.
+        origin: Origin,
+        /// The port.
+        port: &'static str,
+        /// The cell that has it.
+        cell: String,
+        /// How many it takes.
+        expected: &'static str,
+        /// How many it got.
+        found: usize,
+    },
+    /// A text that should name a cell and does not read as such.
+    #[error(
+        "{origin}: `{reference}` is not a reference; expected `cell`, `cell.port`, `cell[axis=value].port` or `cell[*].port`"
+    )]
+    BadReference {
+        /// Place of the text.
+        origin: Origin,
+        /// The text.
+        reference: String,
+    },
+    /// Cells that wait for each other.
+    #[error("cells wait for each other in a circle: {}", cells.join(" needs "))]
+    Cycle {
+        /// The circle, its first cell repeated at the end.
+        cells: Vec<String>,
+    },
+    /// Cell patterns of the command line that match nothing.
+    #[error("no cell matches `{pattern}`{}", names::suggestion(nearest))]
+    NoCell {
+        /// The pattern.
+        pattern: String,
+        /// The nearest name.
+        nearest: Option<String>,
+    },
+    /// A cell that a stage refuses as a whole, or whose outside files it cannot list.
+    #[error("cell `{cell}` (stage `{stage}`, {origin}) cannot run")]
+    CellRefused {
+        /// The cell.
+        cell: String,
+        /// Its stage.
+        stage: &'static str,
+        /// Where the cell is defined.
+        origin: Origin,
+        /// Why.
+        source: StageError,
+    },
+}
+
+impl ConfigError {
+    /// An unknown name with the nearest of the known ones.
+    pub(crate) fn unknown<'a>(
+        origin: Origin,
+        what: &'static str,
+        name: &str,
+        place: impl Into<String>,
+        known: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let known: Vec<String> = known.into_iter().map(str::to_owned).collect();
+        let nearest = names::nearest(name, known.iter().map(String::as_str)).map(str::to_owned);
+        Self::Unknown { origin, what, name: name.to_owned(), place: place.into(), nearest, known }
+    }
+
+    /// Says where the file with this problem is named.
+    pub(crate) fn at(self, origin: Origin) -> Self {
+        Self::At { origin, source: Box::new(self) }
+    }
+}
+
+/// What a stage reports; the engine adds the cell and the command the rest.
+#[derive(Debug, Error)]
+#[error("{source}")]
+pub struct StageError {
+    // `source` is shown in place of this wrapper, so the chain goes on below it.
+    source: Box<dyn std::error::Error + Send + Sync>,
+    hint: Option<String>,
+}
+
+impl StageError {
+    /// Wraps an error of a room below.
+    pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { source: error.into(), hint: None }
+    }
+
+    /// Adds advice on what to do.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The advice, if there is any.
+    pub fn advice(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
+    /// The wrapped error.
+    pub fn inner(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.source
+    }
+}
+
+/// What went wrong while running.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A configuration that cannot be run.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A problem of the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A cell whose stage failed.
+    #[error("cell `{cell}` failed (stage `{stage}`{})", shard.as_ref().map(|s| format!(", shard `{s}`")).unwrap_or_default())]
+    Stage {
+        /// The cell.
+        cell: String,
+        /// Its stage.
+        stage: &'static str,
+        /// The shard, for a stage that runs per shard.
+        shard: Option<String>,
+        /// Why.
+        source: StageError,
+    },
+    /// A stage that panicked: a bug of the stage.
+    #[error("cell `{cell}` panicked (stage `{stage}`): {message}")]
+    Panic {
+        /// The cell.
+        cell: String,
+        /// Its stage.
+        stage: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+    /// A per-shard stage whose inputs do not have the same shards.
+    #[error("cell `{cell}`: shard `{shard}` of port `{first}` is missing from port `{port}`")]
+    ShardMissing {
+        /// The cell.
+        cell: String,
+        /// The shard.
+        shard: String,
+        /// The port that has it.
+        first: &'static str,
+        /// The port that lacks it.
+        port: &'static str,
+    },
+    /// Cells that failed in one run.
+    #[error("{} of the run's cells failed", failures.len())]
+    Several {
+        /// One error a cell, in the order in which they failed.
+        failures: Vec<RunError>,
+    },
+}
+
+/// A problem of the store: the disk, not the content.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A file operation that failed.
+    #[error("cannot {action} `{}`", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A stored file that is not what its name says.
+    #[error("stored file `{}` is damaged: expected {expected_bytes} bytes with digest {}, found {found_bytes} bytes; it was moved to `quarantine/`", path.display(), expected.short())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The digest that its name gives.
+        expected: Digest,
+        /// The size that its artifact gives.
+        expected_bytes: u64,
+        /// The size that it has.
+        found_bytes: u64,
+    },
+    /// The report of a run that cannot be read.
+    #[error("report of run `{run}` cannot be read: {message}")]
+    BadRun {
+        /// The run.
+        run: String,
+        /// Why not.
+        message: String,
+    },
+    /// A manifest that cannot be read.
+    #[error("stored manifest {} cannot be read: {message}", digest.short())]
+    BadManifest {
+        /// The manifest.
+        digest: Digest,
+        /// Why not.
+        message: String,
+    },
+}
+
+impl StoreError {
+    pub(crate) fn io(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Whether the disk is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+fn list_paths(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ")
+}
+
+fn unknown_tail(nearest: &Option<String>, known: &[String]) -> String {
+    match nearest {
+        Some(_) => names::suggestion(nearest),
+        None if known.is_empty() => "; there is none".to_owned(),
+        None if known.len() <= 12 => format!("; known: `{}`", known.join("`, `")),
+        None => String::new(),
+    }
+}

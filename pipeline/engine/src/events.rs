@@ -1,0 +1,62 @@
+//! What happens in a run, as values that the command renders.
+
+use crate::reason::Reason;
+
+/// Something that happened in a run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The run has begun.
+    Begun {
+        /// Its id.
+        run: String,
+        /// Number of cells in it.
+        cells: usize,
+    },
+    /// A cell's result was found in the store.
+    Fresh {
+        /// The cell.
+        cell: String,
+    },
+    /// A cell will be built.
+    Stale {
+        /// The cell.
+        cell: String,
+        /// Why.
+        reasons: Vec<Reason>,
+        /// Units to run: shards, or 1.
+        units: usize,
+    },
+    /// A unit of a cell has started.
+    Started {
+        /// The cell.
+        cell: String,
+        /// The shard.
+        shard: Option<String>,
+    },
+    /// A unit of a cell reports how far it is.
+    Progress {
+        /// The cell.
+        cell: String,
+        /// In `[0, 1]`.
+        fraction: f64,
+        /// What it is doing.
+        doing: String,
+    },
+    /// A cell was built.
+    Built {
+        /// The cell.
+        cell: String,
+        /// Shards built and shards found in the store, for a stage that runs per shard.
+        shards: Option<(usize, usize)>,
+        /// Seconds of work, all its units added.
+        seconds: f64,
+    },
+    /// A cell failed.
+    Failed {
+        /// The cell.
+        cell: String,
+        /// Why, in one line.
+        message: String,
+    },
+}

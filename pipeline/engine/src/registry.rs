@@ -1,0 +1,59 @@
+//! The stages that an experiment may name.
+//!
+//! Registration is by explicit functions: a list that the linker gathers loses the stages of crates that nothing refers to.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::stage::{DynStage, Erased, Stage};
+
+/// Keys of a cell's table that are not the stage's own.
+pub(crate) const RESERVED: [&str; 3] = ["use", "in", "enabled"];
+
+/// Stages by name.
+#[derive(Clone, Default)]
+pub struct Registry {
+    stages: BTreeMap<&'static str, Arc<dyn DynStage>>,
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a stage.
+    ///
+    /// # Panics
+    /// When another stage has the name, or a key of its configuration is reserved: bugs of the program that registers.
+    pub fn add<S: Stage>(&mut self) {
+        let stage = Erased::<S>::new();
+        let keys = stage.schema().get("properties").and_then(|p| p.as_object());
+        let reserved =
+            keys.and_then(|keys| RESERVED.into_iter().find(|key| keys.contains_key(*key)));
+        assert!(reserved.is_none(), "stage `{}` has a reserved key {reserved:?}", S::NAME);
+        let before = self.stages.insert(S::NAME, Arc::new(stage));
+        assert!(before.is_none(), "two stages have the name `{}`", S::NAME);
+    }
+
+    /// Calls a crate's registering function; for chains in a `main`.
+    #[must_use]
+    pub fn with(mut self, register: impl FnOnce(&mut Self)) -> Self {
+        register(&mut self);
+        self
+    }
+
+    /// The stage with this name.
+    pub fn get(&self, name: &str) -> Option<&Arc<dyn DynStage>> {
+        self.stages.get(name)
+    }
+
+    /// All stages, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn DynStage>> {
+        self.stages.values()
+    }
+
+    /// All names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.stages.keys().copied()
+    }
+}

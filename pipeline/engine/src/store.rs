@@ -1,0 +1,473 @@
+//! The store: content-addressed files, records that name them, and what runs leave behind.
+//!
+//! ```text
+//! cas/aa/DIGEST           files of artifacts and their manifests, never changed
+//! ac/kk/KEY               records: the fact that a key produced artifacts
+//! cells/EXPERIMENT/NAME   what each cell did last, to explain what changed
+//! runs/ID/                one folder a run: run.json, experiment.toml
+//! ckpt/KEY/               checkpoints of cells that have not finished
+//! tmp/, quarantine/       work in progress; files that were found damaged
+//! ```
+//!
+//! A file is written in `tmp/`, hashed, synced and linked into `cas/`; when all files of a cell lie there, its record is
+//! linked into `ac/`. So a readable record implies its files, and a crash anywhere leaves garbage only. No lock is
+//! needed: two processes that publish the same key write the same name, and the first one wins.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    artifact::{Manifest, Part},
+    digest::Digest,
+    error::StoreError,
+    memo::Memo,
+    ports::MadeOutput,
+};
+
+/// Format of records; another number makes every older record a miss.
+const RECORD_FORMAT: u32 = 1;
+
+/// An artifact in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// Digest of its content.
+    pub digest: Digest,
+    /// Its parts.
+    pub manifest: Manifest,
+}
+
+impl Stored {
+    /// The manifest as it is stored.
+    fn manifest_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.manifest).expect("a manifest is plain data")
+    }
+
+    /// Digest under which the manifest is stored; equal contents in different files have different ones.
+    pub fn manifest_digest(&self) -> Digest {
+        Digest::of(&self.manifest_bytes())
+    }
+}
+
+/// The outputs of a cell by port.
+pub type Outputs = BTreeMap<String, Stored>;
+
+/// The fact that a key produced artifacts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    format: u32,
+    key: Digest,
+    stage: String,
+    version: u32,
+    /// Stored manifest by port.
+    pub(crate) outputs: BTreeMap<String, Digest>,
+    /// Time that the stage took.
+    seconds: f64,
+}
+
+/// What the store knows of a key.
+#[derive(Debug)]
+pub enum Lookup {
+    /// A result, all its files in place.
+    Hit(Outputs),
+    /// No usable result; the note says what is wrong with one that was found.
+    Miss(Option<String>),
+}
+
+/// A folder that holds artifacts and records.
+pub struct Store {
+    root: PathBuf,
+    memo: Memo,
+    next: AtomicU64,
+}
+
+impl Store {
+    /// Opens a store, making its folders where they are missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when a folder cannot be made or written.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        for folder in ["cas", "ac", "cells", "runs", "ckpt", "tmp"] {
+            let path = root.join(folder);
+            fs::create_dir_all(&path)
+                .map_err(StoreError::io("create the store's folder", &path))?;
+        }
+        let store = Self::for_reading(root);
+        // Found out now and not after hours of work.
+        let probe = store.temporary("probe");
+        fs::write(&probe, b"").map_err(StoreError::io("write in the store", &probe))?;
+        fs::remove_file(&probe).map_err(StoreError::io("write in the store", &probe))?;
+        Ok(store)
+    }
+
+    /// Looks at a store without making or probing anything; one that is not there is empty.
+    pub fn for_reading(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            memo: Memo::open(root.join("memo.json")),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Digests of outside files.
+    pub(crate) fn memo(&self) -> &Memo {
+        &self.memo
+    }
+
+    /// Where a stored file lies.
+    pub fn blob(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join("cas").join(&name[..2]).join(name)
+    }
+
+    /// A new empty folder for one unit of work.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when it cannot be made.
+    pub fn work_folder(&self) -> Result<PathBuf, StoreError> {
+        let path = self.temporary("work");
+        fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
+        Ok(path)
+    }
+
+    /// The folder for checkpoints of a key.
+    pub fn checkpoint_folder(&self, key: &Digest) -> PathBuf {
+        self.root.join("ckpt").join(key.to_string())
+    }
+
+    /// Looks a key up.
+    ///
+    /// Anything that cannot be read is a miss with a note: an entry of another version, a damaged one, one whose files are
+    /// gone.
+    pub fn look_up(&self, key: &Digest) -> Lookup {
+        let path = self.record_path(key);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Lookup::Miss(None),
+            Err(error) => {
+                return Lookup::Miss(Some(format!("stored record cannot be read: {error}")));
+            }
+        };
+        let record: Record = match open_sealed(&bytes) {
+            Ok(record) => record,
+            Err(note) => {
+                let _ = fs::remove_file(&path);
+                return Lookup::Miss(Some(format!("stored record is {note}; building it again")));
+            }
+        };
+        if record.format != RECORD_FORMAT || record.key != *key {
+            return Lookup::Miss(Some(format!(
+                "stored record has format {}, this program writes {RECORD_FORMAT}; building it again",
+                record.format
+            )));
+        }
+        let outputs =
+            record.outputs.iter().map(|(port, digest)| Ok((port.clone(), self.stored(digest)?)));
+        match outputs.collect::<Result<_, String>>() {
+            Ok(outputs) => Lookup::Hit(outputs),
+            Err(note) => {
+                // A record without its files would be a miss for ever: publishing does not replace.
+                let _ = fs::remove_file(&path);
+                Lookup::Miss(Some(note))
+            }
+        }
+    }
+
+    /// The artifact of a stored manifest, if all its files are there in their sizes.
+    fn stored(&self, digest: &Digest) -> Result<Stored, String> {
+        let manifest = self.manifest(digest).map_err(|error| error.to_string())?;
+        for part in &manifest.parts {
+            let found = fs::metadata(self.blob(&part.blob)).map(|meta| meta.len()).ok();
+            if found != Some(part.bytes) {
+                let found = found.map_or("none".to_owned(), |bytes| format!("{bytes} bytes"));
+                if found != "none" {
+                    self.quarantine(&part.blob);
+                }
+                return Err(format!(
+                    "stored part `{}` should have {} bytes, found {found}",
+                    part.name, part.bytes
+                ));
+            }
+        }
+        Ok(Stored { digest: manifest.digest(), manifest })
+    }
+
+    /// Reads a stored manifest.
+    ///
+    /// # Errors
+    /// [`StoreError::BadManifest`] when it is gone or damaged.
+    pub fn manifest(&self, digest: &Digest) -> Result<Manifest, StoreError> {
+        let bad = |message: String| StoreError::BadManifest { digest: *digest, message };
+        let bytes = fs::read(self.blob(digest)).map_err(|error| bad(error.to_string()))?;
+        if Digest::of(&bytes) != *digest {
+            self.quarantine(digest);
+            return Err(bad("its bytes do not have its digest".to_owned()));
+        }
+        serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
+    }
+
+    /// Makes sure that a part's bytes are what they were when they were stored; hashes them at first use on this machine.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] after moving the file away, so that the next run makes it again.
+    pub fn verify(&self, part: &Part) -> Result<PathBuf, StoreError> {
+        let path = self.blob(&part.blob);
+        let (digest, bytes) = self.memo.digest(&path).map_err(StoreError::io("read", &path))?;
+        if digest == part.blob && bytes == part.bytes {
+            return Ok(path);
+        }
+        self.quarantine(&part.blob);
+        Err(StoreError::Damaged {
+            path,
+            expected: part.blob,
+            expected_bytes: part.bytes,
+            found_bytes: bytes,
+        })
+    }
+
+    fn quarantine(&self, digest: &Digest) {
+        let folder = self.root.join("quarantine");
+        let from = self.blob(digest);
+        let moved = fs::create_dir_all(&folder)
+            .and_then(|()| fs::rename(&from, folder.join(digest.to_string())));
+        if moved.is_err() {
+            let _ = fs::remove_file(from);
+        }
+    }
+
+    /// Stores what a stage has made on its ports and records it under `key`.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when a file cannot be stored; nothing is recorded then.
+    pub fn publish(
+        &self,
+        key: &Digest,
+        stage: (&str, u32),
+        made: Vec<(&'static str, &'static str, MadeOutput)>,
+        seconds: f64,
+    ) -> Result<Outputs, StoreError> {
+        let mut touched = BTreeSet::new();
+        let mut outputs = Outputs::new();
+        for (port, kind, output) in made {
+            let manifest = self.publish_parts(kind, &output, &mut touched)?;
+            outputs.insert(port.to_owned(), Stored { digest: manifest.digest(), manifest });
+        }
+        self.record(key, stage, &outputs, seconds, &mut touched)?;
+        Ok(outputs)
+    }
+
+    fn publish_parts(
+        &self,
+        kind: &str,
+        output: &MadeOutput,
+        touched: &mut BTreeSet<PathBuf>,
+    ) -> Result<Manifest, StoreError> {
+        let mut parts = Vec::new();
+        let entries =
+            fs::read_dir(&output.folder).map_err(StoreError::io("list", &output.folder))?;
+        for entry in entries {
+            let path = entry.map_err(StoreError::io("list", &output.folder))?.path();
+            let name = path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            let (blob, bytes) = self.publish_file(&path, touched)?;
+            let content = output.contents.get(&name).copied().unwrap_or(blob);
+            parts.push(Part { name, content, blob, bytes });
+        }
+        Ok(Manifest::new(kind, parts))
+    }
+
+    /// Records outputs whose parts are stored already, under another key.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when the record cannot be written.
+    pub fn publish_record(
+        &self,
+        key: &Digest,
+        stage: (&str, u32),
+        outputs: &Outputs,
+    ) -> Result<(), StoreError> {
+        self.record(key, stage, outputs, 0.0, &mut BTreeSet::new())
+    }
+
+    fn record(
+        &self,
+        key: &Digest,
+        (stage, version): (&str, u32),
+        outputs: &Outputs,
+        seconds: f64,
+        touched: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), StoreError> {
+        let mut manifests = BTreeMap::new();
+        for (port, stored) in outputs {
+            let bytes = stored.manifest_bytes();
+            let path = self.temporary("manifest");
+            write_synced(&path, &bytes)?;
+            let (digest, _) = self.publish_file(&path, touched)?;
+            manifests.insert(port.clone(), digest);
+        }
+        touched.iter().try_for_each(|folder| sync_folder(folder))?;
+        let record = Record {
+            format: RECORD_FORMAT,
+            key: *key,
+            stage: stage.to_owned(),
+            version,
+            outputs: manifests,
+            seconds,
+        };
+        let path = self.temporary("record");
+        write_synced(&path, &sealed(&record))?;
+        let target = self.record_path(key);
+        self.link(&path, &target)?;
+        sync_folder(target.parent().unwrap_or(&self.root))
+    }
+
+    /// Moves a finished file into `cas/`.
+    fn publish_file(
+        &self,
+        path: &Path,
+        touched: &mut BTreeSet<PathBuf>,
+    ) -> Result<(Digest, u64), StoreError> {
+        let (digest, bytes) = Digest::of_file(path).map_err(StoreError::io("read", path))?;
+        let target = self.blob(&digest);
+        let present = fs::metadata(&target).map(|meta| meta.len()).ok();
+        if present == Some(bytes) {
+            fs::remove_file(path).map_err(StoreError::io("remove", path))?;
+            return Ok((digest, bytes));
+        }
+        if present.is_some() {
+            self.quarantine(&digest);
+        }
+        File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", path))?;
+        let mut permissions =
+            fs::metadata(path).map_err(StoreError::io("read", path))?.permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(path, permissions).map_err(StoreError::io("protect", path))?;
+        self.link(path, &target)?;
+        touched.insert(target.parent().unwrap_or(&self.root).to_owned());
+        Ok((digest, bytes))
+    }
+
+    /// Gives a finished file its final name, unless the name is taken; the temporary name goes either way.
+    fn link(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
+        if let Some(folder) = to.parent()
+            && !folder.is_dir()
+        {
+            fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
+            sync_folder(folder.parent().unwrap_or(folder))?;
+        }
+        match fs::hard_link(from, to) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // Some file systems have no hard links; a rename is atomic too, and equal names hold equal bytes.
+            Err(_) => return fs::rename(from, to).map_err(StoreError::io("store", to)),
+        }
+        fs::remove_file(from).map_err(StoreError::io("remove", from))
+    }
+
+    /// What a cell of an experiment did last.
+    pub fn last<T: DeserializeOwned>(&self, experiment: &str, cell: &str) -> Option<T> {
+        open_sealed(&fs::read(self.cell_path(experiment, cell)).ok()?).ok()
+    }
+
+    /// Remembers what a cell of an experiment did.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when it cannot be written.
+    pub fn remember(
+        &self,
+        experiment: &str,
+        cell: &str,
+        state: &impl Serialize,
+    ) -> Result<(), StoreError> {
+        self.replace(&self.cell_path(experiment, cell), &sealed(state))
+    }
+
+    /// Writes a file of the store whole: readers see the old content or the new, never a part.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] when it cannot be written.
+    pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
+        }
+        let temporary = self.temporary("file");
+        fs::write(&temporary, bytes).map_err(StoreError::io("write", &temporary))?;
+        fs::rename(&temporary, path).map_err(StoreError::io("write", path))
+    }
+
+    fn cell_path(&self, experiment: &str, cell: &str) -> PathBuf {
+        let name = Digest::of(cell.as_bytes()).to_string();
+        self.root.join("cells").join(safe(experiment)).join(&name[..32])
+    }
+
+    fn record_path(&self, key: &Digest) -> PathBuf {
+        let name = key.to_string();
+        self.root.join("ac").join(&name[..2]).join(name)
+    }
+
+    /// A name in `tmp/` that no other thread or process uses.
+    fn temporary(&self, what: &str) -> PathBuf {
+        let n = self.next.fetch_add(1, Ordering::Relaxed);
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let nanoseconds = time.map_or(0, |age| age.as_nanos());
+        self.root.join("tmp").join(format!("{what}-{}-{nanoseconds}-{n}", std::process::id()))
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.memo.save();
+    }
+}
+
+/// A name that is one path component whatever an experiment calls itself.
+pub(crate) fn safe(name: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }
+    };
+    name.chars().map(plain).collect()
+}
+
+/// JSON and a line with its digest.
+fn sealed(value: &impl Serialize) -> Vec<u8> {
+    let mut bytes = serde_json::to_vec(value).expect("records are plain data");
+    let digest = Digest::of(&bytes);
+    bytes.extend_from_slice(format!("\n{digest}\n").as_bytes());
+    bytes
+}
+
+pub(crate) fn open_sealed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, &'static str> {
+    let split = bytes.len().checked_sub(66).ok_or("truncated")?;
+    let (body, seal) = bytes.split_at(split);
+    let stated = std::str::from_utf8(seal).ok().and_then(|text| text.trim().parse().ok());
+    if stated != Some(Digest::of(body)) {
+        return Err("damaged");
+    }
+    serde_json::from_slice(body).map_err(|_| "of another version")
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(StoreError::io("write", path))
+}
+
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(StoreError::io("sync", path))
+}

@@ -1,0 +1,3 @@
+//! Fusion of the labels of several sources into one.
+
+pub mod vote;

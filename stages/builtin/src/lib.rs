@@ -1,0 +1,30 @@
+//! The built-in stages: one thin file each, on top of the rooms that do the work.
+
+pub mod assess;
+pub mod fuse;
+pub mod ingest;
+pub mod kinds;
+pub mod noise;
+pub mod predict;
+pub mod report;
+pub mod score;
+mod shards;
+pub mod train;
+
+pub use shards::ShardsError;
+
+use engine::Registry;
+
+/// Adds every built-in stage.
+pub fn register(registry: &mut Registry) {
+    registry.add::<ingest::jsrt::Jsrt>();
+    registry.add::<ingest::phantom_cxr::PhantomCxr>();
+    noise::register(registry);
+    registry.add::<fuse::vote::Vote>();
+    registry.add::<train::unet::TrainUnet>();
+    registry.add::<train::uma::TrainUma>();
+    registry.add::<predict::Predict>();
+    registry.add::<assess::uma::AssessUma>();
+    registry.add::<score::Score>();
+    registry.add::<report::MakeReport>();
+}

@@ -1,0 +1,158 @@
+//! Reading and writing shards on the ports of stages.
+
+use std::{collections::BTreeMap, path::Path};
+
+use datasets::{
+    CaseImage, CaseLabel,
+    shard::{read_images, read_labels, write_images, write_labels},
+};
+use engine::{Ctx, Input, Out, StageError};
+use thiserror::Error;
+
+/// Shards that do not fit together.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ShardsError {
+    /// A case without a label of a source.
+    #[error("case `{case}` has no label of structure `{structure}` from cell `{cell}`")]
+    LabelMissing {
+        /// The case.
+        case: String,
+        /// The structure.
+        structure: String,
+        /// The cell that makes the source's labels.
+        cell: String,
+    },
+    /// A label of a case that the others do not have.
+    #[error("cell `{cell}` labels case `{case}`, structure `{structure}`, which cell `{first}` does not")]
+    LabelExtra {
+        /// The case.
+        case: String,
+        /// The structure.
+        structure: String,
+        /// The cell that makes the extra label.
+        cell: String,
+        /// The cell that the others are compared with.
+        first: String,
+    },
+    /// An image and a label of different shapes.
+    #[error(
+        "label of source `{source_name}` for case `{case}` has shape {found:?} as [slice, row, column]: the image has {expected:?}"
+    )]
+    ShapeDiffers {
+        /// The case.
+        case: String,
+        /// The source.
+        source_name: String,
+        /// Shape of the image.
+        expected: [usize; 3],
+        /// Shape of the label.
+        found: [usize; 3],
+    },
+    /// A split without a case.
+    #[error("split `{split}` has no case: the network cannot be {purpose} without one")]
+    EmptySplit {
+        /// The split.
+        split: &'static str,
+        /// What the split is for.
+        purpose: &'static str,
+    },
+    /// A structure that no label has.
+    #[error("no label of structure `{structure}` in cell `{cell}`: it has {found:?}")]
+    StructureMissing {
+        /// The structure.
+        structure: String,
+        /// The cell that makes the labels.
+        cell: String,
+        /// The structures that it has.
+        found: Vec<String>,
+    },
+}
+
+/// All images on a port, sorted by case id.
+pub(crate) fn images(input: &Input) -> Result<Vec<CaseImage>, StageError> {
+    let mut cases = Vec::new();
+    for part in &input.parts {
+        cases.extend(read_images(&part.path).map_err(StageError::new)?);
+    }
+    cases.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(cases)
+}
+
+/// All labels on a port by (case, structure).
+pub(crate) fn labels(input: &Input) -> Result<BTreeMap<(String, String), CaseLabel>, StageError> {
+    let mut found = BTreeMap::new();
+    for part in &input.parts {
+        for label in read_labels(&part.path).map_err(StageError::new)? {
+            found.insert((label.id.clone(), label.structure.clone()), label);
+        }
+    }
+    Ok(found)
+}
+
+/// The labels of one shard from several sources: for each case and structure one label a source, in the order of the port.
+pub(crate) fn aligned_labels(inputs: &[Input], shard: &str) -> Result<Vec<Vec<CaseLabel>>, StageError> {
+    let mut rows: BTreeMap<(String, String), Vec<CaseLabel>> = BTreeMap::new();
+    for (n_before, input) in inputs.iter().enumerate() {
+        for label in read_labels(input.file(shard)?).map_err(StageError::new)? {
+            let key = (label.id.clone(), label.structure.clone());
+            let row = rows.entry(key).or_default();
+            if row.len() != n_before {
+                return Err(StageError::new(ShardsError::LabelExtra {
+                    case: label.id,
+                    structure: label.structure,
+                    cell: input.cell.clone(),
+                    first: inputs[0].cell.clone(),
+                }));
+            }
+            row.push(label);
+        }
+        if let Some(((case, structure), _)) = rows.iter().find(|(_, row)| row.len() <= n_before) {
+            return Err(StageError::new(ShardsError::LabelMissing {
+                case: case.clone(),
+                structure: structure.clone(),
+                cell: input.cell.clone(),
+            }));
+        }
+    }
+    Ok(rows.into_values().collect())
+}
+
+/// Writes the label shard that a per-shard stage has made.
+pub(crate) fn write_label_shard<K>(
+    out: &Out<K>,
+    ctx: &Ctx<'_>,
+    labels: &[CaseLabel],
+) -> Result<(), StageError> {
+    write_labels_as(out, ctx.shard(), labels)
+}
+
+/// Writes labels as a part.
+pub(crate) fn write_labels_as<K>(out: &Out<K>, part: &str, labels: &[CaseLabel]) -> Result<(), StageError> {
+    let content = write_labels(&out.path(part), labels).map_err(StageError::new)?;
+    out.content(part, content);
+    Ok(())
+}
+
+/// Writes images as a part.
+pub(crate) fn write_images_as<K>(out: &Out<K>, part: &str, cases: &[CaseImage]) -> Result<(), StageError> {
+    let content = write_images(&out.path(part), cases).map_err(StageError::new)?;
+    out.content(part, content);
+    Ok(())
+}
+
+/// Writes a value as a JSON part.
+pub(crate) fn write_json<K>(
+    out: &Out<K>,
+    part: &str,
+    value: &impl serde::Serialize,
+) -> Result<(), StageError> {
+    let bytes = serde_json::to_vec_pretty(value).map_err(StageError::new)?;
+    out.write(part, &bytes)
+}
+
+/// Reads a JSON part.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, StageError> {
+    let bytes = std::fs::read(path).map_err(StageError::new)?;
+    serde_json::from_slice(&bytes).map_err(StageError::new)
+}

@@ -1,0 +1,121 @@
+//! From shards to the buffers that networks are trained on.
+
+use datasets::{CaseImage, CaseLabel, Image, Split};
+use engine::{Input, Refusal, StageError};
+use nets::Samples;
+use std::collections::BTreeMap;
+
+use crate::shards::{ShardsError, images, labels};
+
+/// Labels of one source by (case, structure), with the cell that made them.
+struct Source<'a> {
+    cell: &'a str,
+    labels: BTreeMap<(String, String), CaseLabel>,
+}
+
+/// The cases of a split as samples, and the names of the sources.
+///
+/// Images become zero mean and unit standard deviation each. `truth` may be absent or lack the split.
+///
+/// # Errors
+/// [`ShardsError`] when the split is empty, or a case lacks a label or has one of another shape.
+pub(crate) fn samples_of_split(
+    split: Split,
+    purpose: &'static str,
+    image_input: &Input,
+    annotations: &[Input],
+    truth: Option<&Input>,
+    structures: &[String],
+) -> Result<(Samples, Vec<String>), StageError> {
+    let cases: Vec<CaseImage> =
+        images(image_input)?.into_iter().filter(|case| case.split == split).collect();
+    let first = cases
+        .first()
+        .ok_or_else(|| StageError::new(ShardsError::EmptySplit { split: split.name(), purpose }))?;
+    let [_, rows, columns] = first.image.shape();
+    let sources: Vec<Source<'_>> = annotations.iter().map(read_source).collect::<Result<_, _>>()?;
+    let names = sources.iter().map(|source| source_name(source, &first.id, structures));
+    let names = names.collect::<Result<_, _>>()?;
+    let masks = sources.iter().map(|source| masks(source, &cases, structures));
+    let masks = masks.collect::<Result<_, _>>()?;
+    let truth = truth.map(|input| masks_of(input, &cases, structures)).transpose()?;
+    let samples = Samples {
+        ids: cases.iter().map(|case| case.id.clone()).collect(),
+        rows,
+        columns,
+        n_channels: 1,
+        n_structures: structures.len(),
+        images: cases.iter().flat_map(|case| normalised(&case.image)).collect(),
+        labels: masks,
+        truth,
+    };
+    Ok((samples, names))
+}
+
+fn masks_of(input: &Input, cases: &[CaseImage], structures: &[String]) -> Result<Vec<u8>, StageError> {
+    masks(&read_source(input)?, cases, structures)
+}
+
+fn read_source(input: &Input) -> Result<Source<'_>, StageError> {
+    Ok(Source { cell: &input.cell, labels: labels(input)? })
+}
+
+fn find<'a>(source: &'a Source<'_>, case: &str, structure: &str) -> Result<&'a CaseLabel, StageError> {
+    let key = (case.to_owned(), structure.to_owned());
+    source.labels.get(&key).ok_or_else(|| {
+        let mut found: Vec<String> = source.labels.keys().map(|(_, structure)| structure.clone()).collect();
+        found.sort();
+        found.dedup();
+        let cell = source.cell.to_owned();
+        StageError::new(if found.iter().any(|known| known == structure) {
+            ShardsError::LabelMissing { case: key.0, structure: key.1, cell }
+        } else {
+            ShardsError::StructureMissing { structure: key.1, cell, found }
+        })
+    })
+}
+
+fn source_name(source: &Source<'_>, case: &str, structures: &[String]) -> Result<String, StageError> {
+    Ok(find(source, case, &structures[0])?.source.clone())
+}
+
+/// Masks `[case, row, column, structure]` of 0 and 1.
+fn masks(source: &Source<'_>, cases: &[CaseImage], structures: &[String]) -> Result<Vec<u8>, StageError> {
+    let mut all = Vec::new();
+    for case in cases {
+        let labels = structures.iter().map(|structure| find(source, &case.id, structure));
+        let labels: Vec<&CaseLabel> = labels.collect::<Result<_, _>>()?;
+        if let Some(wrong) = labels.iter().find(|label| label.mask.shape() != case.image.shape()) {
+            return Err(StageError::new(ShardsError::ShapeDiffers {
+                case: case.id.clone(),
+                source_name: wrong.source.clone(),
+                expected: case.image.shape(),
+                found: wrong.mask.shape(),
+            }));
+        }
+        for pixel in 0..case.image.values().len() {
+            all.extend(labels.iter().map(|label| u8::from(label.mask.values()[pixel])));
+        }
+    }
+    Ok(all)
+}
+
+/// The image with mean 0 and standard deviation 1; a constant image becomes 0.
+pub(crate) fn normalised(image: &Image) -> Vec<f32> {
+    let values = image.values();
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+    let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+    let scale = 1.0 / variance.sqrt().max(1e-8);
+    values.iter().map(|&v| ((f64::from(v) - mean) * scale) as f32).collect()
+}
+
+/// Refuses an empty or repeating list of structures.
+pub(crate) fn check_structures(structures: &[String]) -> Result<(), Refusal> {
+    let repeats = structures.iter().enumerate().find(|(i, name)| structures[..*i].contains(name));
+    match (structures.is_empty(), repeats) {
+        (true, _) => Err(Refusal::new("structures", "expected at least one structure: got none")),
+        (_, Some((_, name))) => Err(Refusal::new("structures", format!("`{name}` is named twice"))),
+        _ => Ok(()),
+    }
+}

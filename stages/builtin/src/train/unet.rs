@@ -1,0 +1,104 @@
+//! Trains a UNet on one label a case: the baseline on a vote, or on clean masks.
+//!
+//! Source: arXiv 2304.00466v2, IV: single-annotation methods are trained on the majority vote; network of
+//! milesial/Pytorch-UNet.
+//! Ports: in `images`, `target` and, to be reported only, `reference`; out `model: Model`.
+//! Randomness: initialisation, order and augmentation by `rng_seed`. Cost: see the README.
+
+use engine::{Ctx, One, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
+use nets::{Architecture, SingleConfig, TrainingConfig};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::{check_structures, fit::Fit};
+use crate::{
+    kinds::{FittedImages, FittedLabels, Model, ValLabels},
+    train::uma::{environment, lung, refusal, training_resources},
+};
+
+/// Settings of [`TrainUnet`].
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrainUnetConfig {
+    /// The network.
+    #[serde(default)]
+    pub network: SingleConfig,
+    /// The training.
+    #[serde(default)]
+    pub training: TrainingConfig,
+    /// Seed of initialisation, order and augmentation.
+    #[serde(default)]
+    pub rng_seed: u64,
+    /// Structures to segment. Default the lungs.
+    #[serde(default = "lung")]
+    pub structures: Vec<String>,
+    /// Threads; the result does not depend on them. Default 1: cells side by side use the cores better.
+    #[serde(default = "super::uma::one")]
+    pub threads: usize,
+}
+
+inputs! {
+    /// What [`TrainUnet`] reads.
+    pub struct TrainUnetInputs {
+        /// Images for training and validation.
+        images: One<FittedImages>,
+        /// The label that the network learns.
+        target: One<FittedLabels>,
+        /// Clean masks of the validation cases, to be reported beside the target.
+        reference: Optional<ValLabels>,
+    }
+}
+
+outputs! {
+    /// What [`TrainUnet`] makes.
+    pub struct TrainUnetOutputs {
+        /// Weights, metrics per epoch and a summary.
+        model: Out<Model>,
+    }
+}
+
+/// Training of a UNet.
+pub struct TrainUnet;
+
+impl Stage for TrainUnet {
+    const NAME: &'static str = "train.unet";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Trains a UNet on one label a case.";
+    const NONSEMANTIC: &'static [&'static str] = &["threads"];
+    type Config = TrainUnetConfig;
+    type Inputs = TrainUnetInputs;
+    type Outputs = TrainUnetOutputs;
+
+    fn check(config: &TrainUnetConfig) -> Result<(), Refusal> {
+        check_structures(&config.structures)?;
+        config.network.validate().map_err(|error| refusal("network", &error))?;
+        config.training.validate().map_err(|error| refusal("training", &error))
+    }
+
+    fn resources(config: &TrainUnetConfig) -> Resources {
+        training_resources(config.threads)
+    }
+
+    fn environment(_: &TrainUnetConfig) -> BTreeMap<String, String> {
+        environment()
+    }
+
+    fn run(
+        config: &TrainUnetConfig,
+        inputs: TrainUnetInputs,
+        outputs: &TrainUnetOutputs,
+        ctx: &Ctx<'_>,
+    ) -> Result<(), StageError> {
+        let fit = Fit {
+            images: &inputs.images,
+            annotations: std::slice::from_ref(&*inputs.target),
+            reference: inputs.reference.get(),
+            structures: &config.structures,
+            training: &config.training,
+            rng_seed: config.rng_seed,
+        };
+        let network = config.network;
+        fit.run(|shape| Architecture::Single { config: network, shape }, &outputs.model, ctx)
+    }
+}

@@ -1,0 +1,21 @@
+//! Pure numerics on images and masks: distances, shapes, annotation noise, label fusion and scores.
+//!
+//! Everything works on [`datasets::Grid`] values in memory and knows nothing of files or stages. Axes are always
+//! `[slice, row, column]`; 2-D is a grid with one slice, and an axis of length 1 never takes part in a
+//! neighbourhood or a distance. Spacings are `[slice, row, column]` in millimetres, or 1 for pixel units.
+
+pub mod calibrate;
+pub mod components;
+pub mod contour;
+pub mod distance;
+mod error;
+pub mod fusion;
+pub mod morphology;
+pub mod noise;
+pub mod polygon;
+pub mod resample;
+pub mod scores;
+pub mod spline;
+mod zip;
+
+pub use error::ImagingError;

@@ -1,0 +1,183 @@
+//! Simulated annotators: clean masks made worse in a controlled, reproducible way.
+//!
+//! Source: the five noises of arXiv 2304.00466v2, IV-A.1; the paper gives no strengths, so [`crate::calibrate`]
+//! finds those of a wanted Dice. Every random number of a case is drawn before the strength is looked at, so two
+//! strengths share their draws and the mean Dice moves smoothly between them.
+//! Randomness: streams keyed by seed, case, source, simulator and version; never by strength, order or thread.
+//!
+//! A new simulator is a new file with an implementation of [`Simulator`].
+
+mod correlation;
+mod erase;
+mod erode_dilate;
+mod flip_square;
+mod polygonize;
+mod shift;
+
+pub use correlation::{Correlation, NoiseCase, NoiseSource, simulate};
+pub use erase::{Erase, SingleComponent};
+pub use erode_dilate::ErodeDilate;
+pub use flip_square::{FlipSquare, SquareCentre};
+pub use polygonize::Polygonize;
+pub use shift::{Direction, Shift};
+
+use datasets::{Mask, Stream};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ImagingError;
+
+/// The random numbers of one case, source and simulator; the same for every strength.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Draw {
+    /// Uniforms in `[0, 1)`; each simulator states what it uses them for.
+    pub uniforms: [f64; 4],
+    /// Seed of further streams, for simulators whose need depends on the mask.
+    pub seed: u64,
+}
+
+impl Draw {
+    /// Takes the uniforms and then the seed from `stream`, always in this order.
+    pub fn take(stream: &mut Stream) -> Self {
+        let uniforms = std::array::from_fn(|_| stream.uniform());
+        Self { uniforms, seed: stream.bits() }
+    }
+}
+
+/// What a simulator did to one mask.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Noisy {
+    /// The mask of the simulated source, in the shape of the clean mask.
+    pub mask: Mask,
+    /// What was drawn and used, by name; coins are 0 or 1.
+    pub params: Vec<(&'static str, f64)>,
+    /// Whether the strength could not be applied in full.
+    pub clamped: bool,
+}
+
+impl Noisy {
+    /// A mask that was left as it is.
+    fn unchanged(mask: &Mask) -> Self {
+        Self { mask: mask.clone(), params: Vec::new(), clamped: false }
+    }
+}
+
+/// Unit of a strength.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StrengthUnit {
+    /// The unit of the spacing: pixels where the spacing is 1, else millimetres.
+    Length,
+    /// A number of points.
+    Points,
+    /// A probability.
+    Probability,
+}
+
+/// Which strengths differ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StrengthSteps {
+    /// Only whole numbers.
+    Whole,
+    /// Any number; differences below the one given are not worth an evaluation.
+    Continuous(f64),
+}
+
+/// Which way a strength works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoiseGrows {
+    /// A larger number is a worse mask.
+    WithStrength,
+    /// A larger number is a better mask.
+    AgainstStrength,
+}
+
+/// How the strength of a simulator is to be read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StrengthScale {
+    /// Its unit.
+    pub unit: StrengthUnit,
+    /// Its resolution.
+    pub steps: StrengthSteps,
+    /// Its direction.
+    pub noise_grows: NoiseGrows,
+}
+
+/// A kind of annotation noise; the implementing type holds the options.
+pub trait Simulator: Sync {
+    /// Name in keys, errors and configurations.
+    fn name(&self) -> &'static str;
+
+    /// Version of the algorithm; part of the key of the random stream.
+    fn version(&self) -> u32;
+
+    /// Unit, resolution and direction of the strength.
+    fn scale(&self) -> StrengthScale;
+
+    /// Strengths worth searching for masks of `shape`, smallest first.
+    fn bracket(&self, shape: [usize; 3], spacing: [f64; 3]) -> [f64; 2];
+
+    /// Refuses options and strengths that have no meaning for masks of `shape`.
+    ///
+    /// # Errors
+    /// Those of the simulator.
+    fn check(
+        &self,
+        strength: f64,
+        shape: [usize; 3],
+        spacing: [f64; 3],
+    ) -> Result<(), ImagingError>;
+
+    /// Makes the noisy mask; a strength beyond what the mask allows is applied as far as possible and flagged.
+    fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy;
+}
+
+/// Refuses strengths outside `[low, high]` and NaN.
+fn check_strength(
+    simulator: &'static str,
+    strength: f64,
+    [low, high]: [f64; 2],
+) -> Result<(), ImagingError> {
+    if (low..=high).contains(&strength) {
+        Ok(())
+    } else {
+        Err(ImagingError::StrengthOutOfRange { simulator, strength, low, high })
+    }
+}
+
+/// A length as a number of voxels along an axis with this spacing.
+fn to_voxels(length: f64, spacing: f64) -> usize {
+    // The cast saturates, so an infinite length is just a very long one.
+    (length / spacing).round() as usize
+}
+
+#[cfg(test)]
+pub(crate) mod test_masks {
+    use datasets::Mask;
+
+    /// A disc in a square image.
+    pub(crate) fn disc(side: usize, centre: [f64; 2], radius: f64) -> Mask {
+        Mask::from_fn([1, side, side], |[_, row, column]| {
+            (row as f64 - centre[0]).hypot(column as f64 - centre[1]) <= radius
+        })
+    }
+
+    /// Two ellipses that stand for lungs, `[1, 64, 64]`, slightly different for every `case`.
+    pub(crate) fn lungs(case: usize) -> Mask {
+        let (grow, lift) = ((case % 5) as f64 * 0.4, (case % 7) as f64 * 0.5);
+        Mask::from_fn([1, 64, 64], |[_, row, column]| {
+            [(17.0, 9.0 + grow), (46.0, 8.0)].iter().any(|&(centre, width)| {
+                let (y, x) = ((row as f64 - 31.0 - lift) / 22.0, (column as f64 - centre) / width);
+                y * y + x * x <= 1.0
+            })
+        })
+    }
+
+    /// Dice of two masks of one shape.
+    pub(crate) fn dice(reference: &Mask, prediction: &Mask) -> f64 {
+        let overlap = crate::scores::Overlap::count(reference, prediction).expect("one shape");
+        overlap
+            .dice(crate::scores::EmptyPolicy::default())
+            .expect("the default policy skips nothing")
+    }
+}

@@ -1,0 +1,118 @@
+//! Dice and Jaccard from voxel counts.
+//!
+//! Source: `D = 2 |A and B| / (|A| + |B|)`, `J = |A and B| / |A or B|`. Randomness: none. Cost: one pass.
+
+use datasets::Mask;
+
+use super::{Emptiness, EmptyPolicy, Levels};
+use crate::{ImagingError, fusion::check_shapes};
+
+/// Voxel counts of a reference, a prediction and what they share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// Foreground voxels of the reference.
+    pub reference: usize,
+    /// Foreground voxels of the prediction.
+    pub prediction: usize,
+    /// Voxels that are foreground in both.
+    pub shared: usize,
+}
+
+impl Overlap {
+    /// Counts the voxels of two masks.
+    ///
+    /// # Errors
+    /// [`ImagingError::ShapesDiffer`] when the masks have different axes.
+    ///
+    /// # Examples
+    /// ```
+    /// # use datasets::mask; use imaging::scores::{EmptyPolicy, Overlap};
+    /// let overlap = Overlap::count(&mask!["# # ."], &mask![". # ."])?;
+    /// assert_eq!(overlap.dice(EmptyPolicy::default()), Some(2.0 / 3.0));
+    /// assert_eq!(overlap.jaccard(EmptyPolicy::default()), Some(0.5));
+    /// # Ok::<(), imaging::ImagingError>(())
+    /// ```
+    pub fn count(reference: &Mask, prediction: &Mask) -> Result<Self, ImagingError> {
+        check_shapes(["reference", "prediction"], [reference, prediction])?;
+        let mut overlap = Self { reference: 0, prediction: 0, shared: 0 };
+        for (&expected, &found) in reference.values().iter().zip(prediction.values()) {
+            overlap.reference += usize::from(expected);
+            overlap.prediction += usize::from(found);
+            overlap.shared += usize::from(expected & found);
+        }
+        Ok(overlap)
+    }
+
+    /// Which of the two masks is empty.
+    pub fn emptiness(&self) -> Emptiness {
+        match (self.reference, self.prediction) {
+            (0, 0) => Emptiness::Both,
+            (0, _) => Emptiness::Reference,
+            (_, 0) => Emptiness::Prediction,
+            _ => Emptiness::Neither,
+        }
+    }
+
+    /// Dice coefficient in `[0, 1]`; `None` when the policy leaves the case out.
+    pub fn dice(&self, policy: EmptyPolicy) -> Option<f64> {
+        policy.score(self.emptiness(), Levels::OVERLAP, || {
+            2.0 * self.shared as f64 / (self.reference + self.prediction) as f64
+        })
+    }
+
+    /// Jaccard index in `[0, 1]`; `None` when the policy leaves the case out.
+    pub fn jaccard(&self, policy: EmptyPolicy) -> Option<f64> {
+        policy.score(self.emptiness(), Levels::OVERLAP, || {
+            self.shared as f64 / (self.reference + self.prediction - self.shared) as f64
+        })
+    }
+}
+
+/// Jaccard index that belongs to a Dice coefficient, `D / (2 - D)`.
+///
+/// Of a mean Dice this is *not* the mean Jaccard: the mean Jaccard is never smaller. Some papers print this value.
+pub fn jaccard_from_mean_dice(mean_dice: f64) -> f64 {
+    mean_dice / (2.0 - mean_dice)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+    use super::*;
+    use crate::scores::{BothEmpty, OneEmpty};
+    use datasets::mask;
+
+    #[test]
+    fn every_empty_corner_follows_the_policy() {
+        let (some, none) = (mask!["# ."], mask![". ."]);
+        let strict = EmptyPolicy::default();
+        let lenient = EmptyPolicy { both_empty: BothEmpty::Skip, one_empty: OneEmpty::Skip };
+        let infinite =
+            EmptyPolicy { both_empty: BothEmpty::Perfect, one_empty: OneEmpty::Infinite };
+        for (reference, prediction, emptiness, expected) in [
+            (&some, &some, Emptiness::Neither, [Some(1.0), Some(1.0), Some(1.0)]),
+            (&some, &none, Emptiness::Prediction, [Some(0.0), None, Some(0.0)]),
+            (&none, &some, Emptiness::Reference, [Some(0.0), None, Some(0.0)]),
+            (&none, &none, Emptiness::Both, [Some(1.0), None, Some(1.0)]),
+        ] {
+            let overlap = Overlap::count(reference, prediction).unwrap();
+            assert_eq!(overlap.emptiness(), emptiness);
+            assert_eq!([strict, lenient, infinite].map(|policy| overlap.dice(policy)), expected);
+            assert_eq!([strict, lenient, infinite].map(|policy| overlap.jaccard(policy)), expected);
+        }
+    }
+
+    #[test]
+    fn other_shapes_are_refused() {
+        let error = Overlap::count(&mask!["# ."], &mask!["#", "."]).unwrap_err();
+        assert!(matches!(error, ImagingError::ShapesDiffer { .. }));
+    }
+
+    #[test]
+    fn jaccard_of_a_mean_is_not_the_mean_of_jaccards() {
+        assert!((jaccard_from_mean_dice(0.8) - 2.0 / 3.0).abs() < 1e-15);
+        let mean_jaccard = (jaccard_from_mean_dice(0.6) + jaccard_from_mean_dice(1.0)) / 2.0;
+        assert!(mean_jaccard > jaccard_from_mean_dice(0.8));
+    }
+}

@@ -1,0 +1,583 @@
+//! Instruction sets and a small abstraction over their f32 vectors.
+//!
+//! The best set that the machine has is found once. Every operation asks [`Isa::current`] on the thread that
+//! calls it and hands the answer to its tasks, so [`with_isa`] can run any operation on any set of the machine.
+//! Results do not depend on the number of threads; they may differ in the last bits between sets, because the
+//! portable one has no fused multiply-add and the widths group sums differently.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+use std::{cell::Cell, sync::OnceLock};
+
+/// Set of vector instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// Plain Rust, four lanes; always there.
+    Portable,
+    /// AVX2 and FMA, eight lanes.
+    Avx2,
+    /// AVX-512 F, sixteen lanes.
+    Avx512,
+}
+
+thread_local! {
+    static CHOSEN: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+impl Isa {
+    /// All sets that this machine has, the best last.
+    pub fn available() -> Vec<Isa> {
+        [Isa::Portable, Isa::Avx2, Isa::Avx512]
+            .into_iter()
+            .filter(|isa| isa.is_available())
+            .collect()
+    }
+
+    /// The set that operations called from this thread use: the best one, or that of [`with_isa`].
+    pub fn current() -> Isa {
+        static BEST: OnceLock<Isa> = OnceLock::new();
+        CHOSEN.get().unwrap_or_else(|| {
+            *BEST.get_or_init(|| Self::available().last().copied().unwrap_or(Isa::Portable))
+        })
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn is_available(self) -> bool {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        match self {
+            Isa::Portable => true,
+            Isa::Avx2 => avx2,
+            Isa::Avx512 => avx2 && is_x86_feature_detected!("avx512f"),
+        }
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn is_available(self) -> bool {
+        self == Isa::Portable
+    }
+
+    /// Runs `task` compiled for this set.
+    pub(crate) fn run<T: LaneTask>(self, task: T) -> T::Output {
+        match self {
+            // SAFETY: `Portable` needs no instructions beyond the target's own.
+            Isa::Portable => unsafe { task.run::<Portable>() },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: values of `Isa` that reach this point come from `current`, which gives available sets only.
+            Isa::Avx2 => unsafe { run_avx2(task) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above.
+            Isa::Avx512 => unsafe { run_avx512(task) },
+            #[cfg(not(target_arch = "x86_64"))]
+            // SAFETY: `Portable` needs no instructions beyond the target's own.
+            _ => unsafe { task.run::<Portable>() },
+        }
+    }
+}
+
+/// Runs `body` with all operations that it calls from this thread on `isa`; `None` when the machine lacks it.
+///
+/// # Examples
+/// ```
+/// use kernels::{Isa, with_isa};
+/// assert_eq!(with_isa(Isa::Portable, Isa::current), Some(Isa::Portable));
+/// ```
+pub fn with_isa<T>(isa: Isa, body: impl FnOnce() -> T) -> Option<T> {
+    struct Restore(Option<Isa>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CHOSEN.set(self.0);
+        }
+    }
+    isa.is_available().then(|| {
+        let _restore = Restore(CHOSEN.replace(Some(isa)));
+        body()
+    })
+}
+
+/// A loop over lanes that is compiled once for each instruction set.
+pub(crate) trait LaneTask {
+    /// What the loop gives back.
+    type Output;
+
+    /// Runs the loop; implementations are `#[inline(always)]` so that they take on the caller's features.
+    ///
+    /// # Safety
+    /// The machine must have the instructions of `L`.
+    unsafe fn run<L: Lanes>(self) -> Self::Output;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<T: LaneTask>(task: T) -> T::Output {
+    // SAFETY: this function's own features are those of `Avx2`.
+    unsafe { task.run::<Avx2>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn run_avx512<T: LaneTask>(task: T) -> T::Output {
+    // SAFETY: this function's own features are those of `Avx512`.
+    unsafe { task.run::<Avx512>() }
+}
+
+/// A vector of f32 lanes.
+///
+/// # Safety
+/// All functions need the instructions of the implementing set; those with pointers need as many readable or
+/// writable floats as they say.
+pub(crate) trait Lanes: Copy {
+    /// Lanes of one vector; a power of two.
+    const WIDTH: usize;
+
+    /// All lanes zero.
+    unsafe fn zero() -> Self;
+    /// All lanes `value`.
+    unsafe fn splat(value: f32) -> Self;
+    /// The `GROUP` floats at `from`, again and again; `GROUP` is 1, 2 or 4 and at most the width.
+    unsafe fn splat_group<const GROUP: usize>(from: *const f32) -> Self;
+    /// `WIDTH` floats.
+    unsafe fn load(from: *const f32) -> Self;
+    /// The first `count <= WIDTH` floats; the other lanes are zero and their memory is not touched.
+    unsafe fn load_first(from: *const f32, count: usize) -> Self;
+    /// Writes `WIDTH` floats.
+    unsafe fn store(self, to: *mut f32);
+    /// Writes the first `count <= WIDTH` floats.
+    unsafe fn store_first(self, to: *mut f32, count: usize);
+    /// `self * factor + term`, rounded once where the set can.
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// `self + other`.
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self - other`.
+    unsafe fn sub(self, other: Self) -> Self;
+    /// `self * other`.
+    unsafe fn mul(self, other: Self) -> Self;
+    /// `self / other`.
+    unsafe fn div(self, other: Self) -> Self;
+    /// Square root of each lane.
+    unsafe fn sqrt(self) -> Self;
+    /// Zero where `self` is below zero, else `self`; NaN stays NaN.
+    unsafe fn relu(self) -> Self;
+    /// `self` where `gate` is above zero and zero elsewhere.
+    unsafe fn where_positive(self, gate: Self) -> Self;
+    /// `self` where `a` equals `b` and zero elsewhere.
+    unsafe fn where_equal(self, a: Self, b: Self) -> Self;
+    /// The greater of both; NaN if `other` is NaN.
+    unsafe fn max(self, other: Self) -> Self;
+    /// Sums of neighbouring lanes, `WIDTH / 2` of them, in the first half; the rest is unspecified.
+    unsafe fn fold_pairs(self) -> Self;
+}
+
+/// Four lanes in plain Rust.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f32; 4]);
+
+impl Portable {
+    #[inline(always)]
+    fn zip(self, other: Self, op: impl Fn(f32, f32) -> f32) -> Self {
+        Self(std::array::from_fn(|lane| op(self.0[lane], other.0[lane])))
+    }
+}
+
+impl Lanes for Portable {
+    const WIDTH: usize = 4;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Self([0.0; 4])
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 4])
+    }
+    #[inline(always)]
+    unsafe fn splat_group<const GROUP: usize>(from: *const f32) -> Self {
+        // SAFETY: the caller promises `GROUP` readable floats.
+        Self(std::array::from_fn(|lane| unsafe { *from.add(lane % GROUP) }))
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller promises four readable floats.
+        Self(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        // SAFETY: the caller promises `count` readable floats.
+        Self(std::array::from_fn(
+            |lane| if lane < count { unsafe { *from.add(lane) } } else { 0.0 },
+        ))
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller promises four writable floats.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        for (lane, value) in self.0.into_iter().enumerate().take(count) {
+            // SAFETY: the caller promises `count` writable floats.
+            unsafe { *to.add(lane) = value }
+        }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        Self(std::array::from_fn(|lane| self.0[lane] * factor.0[lane] + term.0[lane]))
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        Self(self.0.map(f32::sqrt))
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        Self(self.0.map(|a| if a < 0.0 { 0.0 } else { a }))
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, gate: Self) -> Self {
+        self.zip(gate, |a, gate| if gate > 0.0 { a } else { 0.0 })
+    }
+    #[inline(always)]
+    unsafe fn where_equal(self, a: Self, b: Self) -> Self {
+        Self(std::array::from_fn(|lane| if a.0[lane] == b.0[lane] { self.0[lane] } else { 0.0 }))
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn fold_pairs(self) -> Self {
+        let [a, b, c, d] = self.0;
+        Self([a + b, c + d, 0.0, 0.0])
+    }
+}
+
+/// Eight lanes of AVX2 with fused multiply-add.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(__m256);
+
+#[cfg(target_arch = "x86_64")]
+impl Avx2 {
+    /// Lanes below `count` all ones.
+    #[inline(always)]
+    unsafe fn mask(count: usize) -> __m256i {
+        const ONES_THEN_ZEROS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        debug_assert!(count <= 8);
+        // SAFETY: `count <= 8`, so the eight integers from `8 - count` on lie inside the table.
+        unsafe { _mm256_loadu_si256(ONES_THEN_ZEROS.as_ptr().add(8 - count).cast()) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Lanes for Avx2 {
+    const WIDTH: usize = 8;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the caller promises AVX2 and FMA, here and below.
+        Self(unsafe { _mm256_setzero_ps() })
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_set1_ps(value) })
+    }
+    #[inline(always)]
+    unsafe fn splat_group<const GROUP: usize>(from: *const f32) -> Self {
+        // SAFETY: as in `zero`; the caller promises `GROUP` readable floats, of any alignment.
+        Self(unsafe {
+            match GROUP {
+                1 => _mm256_set1_ps(*from),
+                2 => _mm256_castpd_ps(_mm256_set1_pd(from.cast::<f64>().read_unaligned())),
+                _ => _mm256_broadcast_ps(&from.cast::<__m128>().read_unaligned()),
+            }
+        })
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as in `zero`; the caller promises eight readable floats.
+        Self(unsafe { _mm256_loadu_ps(from) })
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        // SAFETY: as in `zero`; masked lanes are not read.
+        Self(unsafe { _mm256_maskload_ps(from, Self::mask(count)) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as in `zero`; the caller promises eight writable floats.
+        unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        // SAFETY: as in `zero`; masked lanes are not written.
+        unsafe { _mm256_maskstore_ps(to, Self::mask(count), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, term.0) })
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_add_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_sub_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_div_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_sqrt_ps(self.0) })
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // SAFETY: as in `zero`; `max` gives its second operand for NaN.
+        Self(unsafe { _mm256_max_ps(_mm256_setzero_ps(), self.0) })
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, gate: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe {
+            _mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_GT_OQ>(gate.0, _mm256_setzero_ps()))
+        })
+    }
+    #[inline(always)]
+    unsafe fn where_equal(self, a: Self, b: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_and_ps(self.0, _mm256_cmp_ps::<_CMP_EQ_OQ>(a.0, b.0)) })
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_max_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn fold_pairs(self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe {
+            let sums = _mm256_castps_pd(_mm256_hadd_ps(self.0, self.0));
+            _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(sums))
+        })
+    }
+}
+
+/// Sixteen lanes of AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(__m512);
+
+#[cfg(target_arch = "x86_64")]
+impl Avx512 {
+    /// Bits below `count` set.
+    #[inline(always)]
+    fn mask(count: usize) -> __mmask16 {
+        debug_assert!(count <= 16);
+        ((1_u32 << count) - 1) as __mmask16
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Lanes for Avx512 {
+    const WIDTH: usize = 16;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the caller promises AVX-512 F, here and below.
+        Self(unsafe { _mm512_setzero_ps() })
+    }
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_set1_ps(value) })
+    }
+    #[inline(always)]
+    unsafe fn splat_group<const GROUP: usize>(from: *const f32) -> Self {
+        // SAFETY: as in `zero`; the caller promises `GROUP` readable floats, of any alignment.
+        Self(unsafe {
+            match GROUP {
+                1 => _mm512_set1_ps(*from),
+                2 => _mm512_castpd_ps(_mm512_set1_pd(from.cast::<f64>().read_unaligned())),
+                _ => _mm512_broadcast_f32x4(_mm_loadu_ps(from)),
+            }
+        })
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: as in `zero`; the caller promises sixteen readable floats.
+        Self(unsafe { _mm512_loadu_ps(from) })
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        // SAFETY: as in `zero`; masked lanes are not read.
+        Self(unsafe { _mm512_maskz_loadu_ps(Self::mask(count), from) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: as in `zero`; the caller promises sixteen writable floats.
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        // SAFETY: as in `zero`; masked lanes are not written.
+        unsafe { _mm512_mask_storeu_ps(to, Self::mask(count), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, term.0) })
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_add_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_sub_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_mul_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_div_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_sqrt_ps(self.0) })
+    }
+    #[inline(always)]
+    unsafe fn relu(self) -> Self {
+        // SAFETY: as in `zero`; `max` gives its second operand for NaN.
+        Self(unsafe { _mm512_max_ps(_mm512_setzero_ps(), self.0) })
+    }
+    #[inline(always)]
+    unsafe fn where_positive(self, gate: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe {
+            let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate.0, _mm512_setzero_ps());
+            _mm512_maskz_mov_ps(positive, self.0)
+        })
+    }
+    #[inline(always)]
+    unsafe fn where_equal(self, a: Self, b: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_EQ_OQ>(a.0, b.0), self.0) })
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_max_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn fold_pairs(self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe {
+            let swapped = _mm512_permute_ps::<0b10_11_00_01>(self.0);
+            _mm512_maskz_compress_ps(0x5555, _mm512_add_ps(self.0, swapped))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every operation on the numbers -4, -3, …, folded into one list that is independent of the width.
+    struct EveryOperation;
+
+    impl LaneTask for EveryOperation {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        unsafe fn run<L: Lanes>(self) -> Vec<f32> {
+            let input: Vec<f32> = (0..32).map(|i| i as f32 - 4.0).collect();
+            let mut out = Vec::new();
+            for start in (0..16).step_by(L::WIDTH) {
+                let mut to = [0.0; 16];
+                // SAFETY: the buffers hold 16 floats from each place, and the set is that of the caller.
+                unsafe {
+                    let (x, two) = (L::load(input.as_ptr().add(start)), L::splat(2.0));
+                    let y = x.mul_add(two, L::zero()).add(x).sub(two).mul(two).div(two);
+                    let y = y.where_positive(x).where_equal(y.max(x), y);
+                    y.relu().sqrt().store(to.as_mut_ptr());
+                }
+                out.extend(&to[..L::WIDTH]);
+            }
+            out
+        }
+    }
+
+    struct PartialLanes;
+
+    impl LaneTask for PartialLanes {
+        type Output = [f32; 12];
+
+        #[inline(always)]
+        unsafe fn run<L: Lanes>(self) -> [f32; 12] {
+            let (input, mut to) = ([1.0, 2.0, 3.0, 4.0, 5.0], [9.0; 12]);
+            // SAFETY: three lanes fit in every width; groups of four read the first four floats.
+            unsafe {
+                L::load_first(input.as_ptr(), 3).store_first(to.as_mut_ptr(), 4);
+                L::splat_group::<4>(input.as_ptr())
+                    .fold_pairs()
+                    .store_first(to[4..].as_mut_ptr(), 2);
+                L::splat_group::<2>(input.as_ptr()).store_first(to[8..].as_mut_ptr(), 3);
+            }
+            to
+        }
+    }
+
+    #[test]
+    fn sets_agree_on_every_operation() {
+        let expected: Vec<f32> = (0..16)
+            .map(|i| i as f32 - 4.0)
+            .map(|x: f32| if x > 0.0 { (3.0 * x - 2.0).sqrt() } else { 0.0 })
+            .collect();
+        for isa in Isa::available() {
+            assert_eq!(isa.run(EveryOperation), expected, "{isa:?}");
+            let partial = isa.run(PartialLanes);
+            assert_eq!(partial, [1., 2., 3., 0., 3., 7., 9., 9., 1., 2., 1., 9.], "{isa:?}");
+        }
+    }
+
+    #[test]
+    fn choice_ends_with_its_scope() {
+        let best = Isa::current();
+        assert_eq!(with_isa(Isa::Portable, Isa::current), Some(Isa::Portable));
+        assert_eq!(Isa::current(), best);
+    }
+}

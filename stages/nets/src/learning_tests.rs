@@ -1,0 +1,105 @@
+//! Whole trainings of the real networks on noisy discs.
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+use crate::{
+    Architecture, AuxiliaryConfig, Checkpoint, Hooks, Model, ModelInfo, Outcome, QualityConfig,
+    Samples, SingleConfig, TaskShape, Training, TrainingConfig, UmaConfig, mean_dice, predict_all,
+    testing::{discs, streams},
+    write_model,
+};
+
+const SHAPE: TaskShape = TaskShape { n_channels: 1, n_structures: 1, n_sources: 3 };
+
+fn uma() -> Architecture {
+    let config = UmaConfig { base_width: 4, levels: 3, ..UmaConfig::default() };
+    Architecture::Uma { config, shape: SHAPE }
+}
+
+fn single() -> Architecture {
+    let config = SingleConfig { base_width: 4, levels: 3, ..SingleConfig::default() };
+    Architecture::Single { config, shape: SHAPE }
+}
+
+fn config(epochs: usize) -> TrainingConfig {
+    TrainingConfig { epochs, batch_size: 4, learning_rate: 1e-2, ..TrainingConfig::default() }
+}
+
+/// Trains on `train`; gives the model, the outcome and every checkpoint as bytes.
+fn train(
+    architecture: &Architecture,
+    config: &TrainingConfig,
+    (train, validation): (&Samples, &Samples),
+    resume: Option<&[u8]>,
+) -> (Model, Outcome, Vec<Vec<u8>>) {
+    let streams = streams(11);
+    let mut model = Model::new(architecture, &streams).unwrap();
+    let resume = resume.map(|bytes| Checkpoint::from_bytes(bytes, model.trainable()).unwrap());
+    let mut kept = Vec::new();
+    let mut keep = |checkpoint: &Checkpoint| {
+        kept.push(checkpoint.to_bytes());
+        Ok(())
+    };
+    let mut hooks = Hooks { checkpoint: Some(&mut keep), ..Hooks::default() };
+    let training = Training { config, train, validation: Some(validation), streams: &streams };
+    let outcome = training.run(model.trainable_mut(), &mut hooks, resume.as_ref()).unwrap();
+    (model, outcome, kept)
+}
+
+fn bytes(model: &Model) -> Vec<u8> {
+    write_model(
+        model.trainable(),
+        &ModelInfo { structures: vec!["disc".into()], ..ModelInfo::default() },
+    )
+}
+
+#[test]
+fn an_interrupted_training_ends_in_the_same_bytes() {
+    let (cases, validation) = (discs(9, 16, 1), discs(2, 16, 2));
+    for architecture in [uma(), single()] {
+        let (whole, outcome, kept) = train(&architecture, &config(4), (&cases, &validation), None);
+        let (resumed, again, _) =
+            train(&architecture, &config(4), (&cases, &validation), Some(&kept[1]));
+        assert_eq!(again, outcome);
+        assert_eq!(bytes(&resumed), bytes(&whole));
+    }
+}
+
+#[test]
+fn one_thread_and_two_give_the_same_bytes() {
+    let (cases, validation) = (discs(6, 32, 1), discs(2, 32, 2));
+    for architecture in [uma(), single()] {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| bytes(&train(&architecture, &config(2), (&cases, &validation), None).0))
+        };
+        assert_eq!(run(1), run(2));
+    }
+}
+
+#[test]
+fn noisy_discs_are_learned() {
+    let (cases, validation, test) = (discs(32, 32, 1), discs(4, 32, 2), discs(16, 32, 3));
+    let (mut model, outcome, _) = train(&uma(), &config(12), (&cases, &validation), None);
+    let found = predict_all(model.trainable_mut(), &test, 8).unwrap();
+    let dice = mean_dice(&found, test.truth.as_ref().unwrap(), test.n_cases(), 1);
+    assert!(outcome.primary_trained);
+    assert!(dice > 0.9, "{dice}, {:?}", outcome.metrics.last());
+    let means = outcome.metrics.last().unwrap().quality.clone().unwrap();
+    assert!(means.uncertainty.iter().all(|&sigma| (0.0..0.5).contains(&sigma)), "{means:?}");
+}
+
+#[test]
+fn a_gate_that_never_opens_is_reported() {
+    let quality = QualityConfig { start_share: 0.0, tau_a: 1e-9, ..QualityConfig::default() };
+    let (cases, validation) = (discs(4, 16, 1), discs(2, 16, 2));
+    for (enabled, n_skipped) in [(true, 0), (false, 2)] {
+        let auxiliary = AuxiliaryConfig { enabled };
+        let config_of_net =
+            UmaConfig { base_width: 4, levels: 3, quality, auxiliary, ..UmaConfig::default() };
+        let architecture = Architecture::Uma { config: config_of_net, shape: SHAPE };
+        let (_, outcome, _) = train(&architecture, &config(2), (&cases, &validation), None);
+        assert!(!outcome.primary_trained);
+        assert_eq!((outcome.n_primary_steps, outcome.n_skipped_steps), (0, n_skipped));
+        assert!(outcome.metrics.iter().all(|epoch| epoch.primary_share == 0.0));
+    }
+}

@@ -1,0 +1,135 @@
+//! What the tests of this crate share: random streams, noisy discs, and a model of three numbers.
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+use crate::{
+    Architecture, Batch, ImageSize, Layout, LossConfig, LossTerms, NetsError, Parameters, Samples,
+    SingleConfig, StepAt, StepReport, TaskShape, Trainable, model::probabilities,
+};
+
+/// Random streams for tests: FNV-1a of the key, then SplitMix64.
+pub(crate) fn streams(seed: u64) -> impl Fn(&str, &[&str]) -> Box<dyn FnMut() -> f64> {
+    move |purpose, parts| {
+        let mut state = 0xcbf2_9ce4_8422_2325 ^ seed;
+        for byte in [purpose].iter().chain(parts).flat_map(|part| part.bytes().chain([0xff])) {
+            state = (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Box::new(move || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+        })
+    }
+}
+
+/// `n_cases` bright discs on noise with three sources: too large, shifted, and half erased; clean masks as truth.
+pub(crate) fn discs(n_cases: usize, side: usize, seed: u64) -> Samples {
+    let streams = streams(seed);
+    let mut samples = Samples {
+        rows: side,
+        columns: side,
+        n_channels: 1,
+        n_structures: 1,
+        labels: vec![Vec::new(); 3],
+        truth: Some(Vec::new()),
+        ..Samples::default()
+    };
+    for case in 0..n_cases {
+        let id = format!("disc-{case}");
+        let mut uniform = streams("disc", &[&id]);
+        let scale = side as f64 / 32.0;
+        let (row, column) = ((11.0 + 10.0 * uniform()) * scale, (11.0 + 10.0 * uniform()) * scale);
+        let radius = (6.0 + 3.0 * uniform()) * scale;
+        let inside = |r: f64, c: f64, radius: f64| {
+            u8::from((r - row).powi(2) + (c - column).powi(2) < radius * radius)
+        };
+        for place in 0..side * side {
+            let (r, c) = ((place / side) as f64, (place % side) as f64);
+            let clean = inside(r, c, radius);
+            samples.images.push((2.0 * f64::from(clean) - 1.0 + 0.6 * (uniform() - 0.5)) as f32);
+            samples.truth.as_mut().unwrap().push(clean);
+            samples.labels[0].push(inside(r, c, radius + 2.0 * scale));
+            samples.labels[1].push(inside(r, c - 2.0 * scale, radius));
+            samples.labels[2].push(if r > row { clean } else { 0 });
+        }
+        samples.ids.push(id);
+    }
+    samples
+}
+
+/// A model of a weight and a bias for every pixel's first channel, and a running mean of the images.
+#[derive(Debug)]
+pub(crate) struct PixelNet {
+    pub(crate) parameters: Parameters,
+    pub(crate) n_sources: usize,
+    /// Steps before this one train nothing.
+    pub(crate) first_primary_step: usize,
+}
+
+impl PixelNet {
+    pub(crate) fn new(n_sources: usize) -> Self {
+        let mut parameters = Parameters::default();
+        parameters.add("pixel.weight".into(), &[2], Layout::Plain, 0.0);
+        parameters.add_buffer("pixel.running_mean".into(), 1, 0.0);
+        Self { parameters, n_sources, first_primary_step: 0 }
+    }
+
+    fn logits(&self, images: &[f32]) -> Vec<f32> {
+        images.iter().map(|x| self.parameters.values[0] * x + self.parameters.values[1]).collect()
+    }
+}
+
+impl Trainable for PixelNet {
+    fn shape(&self) -> TaskShape {
+        TaskShape { n_channels: 1, n_structures: 1, n_sources: self.n_sources }
+    }
+
+    fn architecture(&self) -> Architecture {
+        Architecture::Single { config: SingleConfig::default(), shape: self.shape() }
+    }
+
+    fn step(&mut self, batch: &Batch, at: StepAt) -> Result<StepReport, NetsError> {
+        batch.check(self.shape())?;
+        self.parameters.zero_gradients();
+        let mean = batch.images.iter().sum::<f32>() / batch.images.len() as f32;
+        let running = &mut self.parameters.buffers[0].values[0];
+        *running = 0.9 * *running + 0.1 * mean;
+        let logits = self.logits(&batch.images);
+        let mut gradients = vec![0.0; logits.len()];
+        let maps = crate::LossMaps {
+            prediction: &logits,
+            uncertainty: vec![],
+            labels: batch.labels.iter().map(Vec::as_slice).collect(),
+        };
+        let mut places = crate::LossGradients { prediction: &mut gradients, uncertainty: vec![] };
+        let config = LossConfig::default();
+        let at_loss =
+            crate::LossAt { config: &config, alpha: 0.0, gradient_scale: 1.0, n_structures: 1 };
+        let terms =
+            crate::loss_of_case(&at_loss, &maps, &mut crate::LossScratch::default(), &mut places);
+        if let Some(term) = terms.not_finite() {
+            return Err(crate::model::not_finite(term, at, batch, &[&logits], &[]));
+        }
+        let trains = at.step >= self.first_primary_step;
+        if trains {
+            self.parameters.gradients[0] =
+                gradients.iter().zip(&batch.images).map(|(g, x)| g * x).sum();
+            self.parameters.gradients[1] = gradients.iter().sum();
+        }
+        let n_primary = if trains { batch.n_cases } else { 0 };
+        let terms = if trains { terms } else { LossTerms::default() };
+        Ok(StepReport { terms, n_cases: batch.n_cases, n_primary, ..StepReport::default() })
+    }
+
+    fn predict(&mut self, images: &[f32], _size: ImageSize) -> Result<Vec<f32>, NetsError> {
+        Ok(probabilities(&self.logits(images)))
+    }
+
+    fn parts(&self) -> Vec<(&'static str, &Parameters)> {
+        vec![("pixel", &self.parameters)]
+    }
+
+    fn parts_mut(&mut self) -> Vec<(&'static str, &mut Parameters)> {
+        vec![("pixel", &mut self.parameters)]
+    }
+}

@@ -1,0 +1,512 @@
+//! UMA-Net: a UNet with a primary and an auxiliary head, and the AUEM that weighs its labels.
+//!
+//! Source: arXiv 2304.00466v2, III. In a step the AUEM sees the image and all labels and gives an uncertainty map
+//! per source; the quality assessment sends each case to the primary head or, if its sources are too uncertain or
+//! disagree too much, to the auxiliary one; the loss (Eq. 8) of that head trains backbone and AUEM together. Only
+//! backbone and primary head predict.
+//!
+//! The gradient of a batch of B is `(Σ_high ∂L(primary) + Σ_low ∂L(auxiliary)) / B`; an empty group adds nothing.
+//! The gate is a decision without gradient. Running statistics of normalization see every case of the batch,
+//! also one that trains no parameter.
+
+use crate::{
+    Architecture, Batch, EpochMetrics, ImageSize, LossAt, LossGradients, LossMaps, LossScratch,
+    LossTask, LossTerms, NetsError, Parameters, QualityMaps, QualityReport, QualityScore, StepAt,
+    StepReport, Streams, TaskShape, Trainable, UmaConfig, Unet, calibration_maps, losses_of_batch,
+    model::{not_finite, probabilities, zeros},
+    score_case,
+};
+use rayon::prelude::*;
+
+/// The predictor that a case trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    Primary,
+    Auxiliary,
+    Nowhere,
+}
+
+/// UMA-Net with the memory of its last step.
+#[derive(Debug)]
+pub struct UmaNet {
+    config: UmaConfig,
+    shape: TaskShape,
+    backbone: Unet,
+    auem: Option<Unet>,
+    gate: bool,
+    scratch: Vec<LossScratch>,
+    auem_input: Vec<f32>,
+    backbone_gradients: Vec<Vec<Vec<f32>>>,
+    auem_gradients: Vec<Vec<Vec<f32>>>,
+}
+
+/// What the AUEM says about the labels of one case.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assessment {
+    /// Uncertainty maps σ per source, `[row, column, structure]` in [0, 1]; zeros without AUEM.
+    pub uncertainty: Vec<Vec<f32>>,
+    /// Calibration maps `s^m` per source (Eq. 4), shaped alike: the label as the AUEM would have it.
+    pub calibration: Vec<Vec<f32>>,
+    /// Their mean `s*`.
+    pub consensus: Vec<f32>,
+    /// `u_a` and `u_b`, the worst over the structures.
+    pub score: QualityScore,
+    /// Whether both lie under their thresholds.
+    pub is_high: bool,
+}
+
+impl UmaNet {
+    /// Builds both networks; weights are drawn from the streams `nets.init` of `backbone` and `auem`.
+    ///
+    /// # Errors
+    /// [`NetsError::Config`] if `config` or `shape` is out of range.
+    pub fn new(
+        config: &UmaConfig,
+        shape: TaskShape,
+        streams: Streams<'_>,
+    ) -> Result<Self, NetsError> {
+        config.validate()?;
+        shape.validate()?;
+        let backbone =
+            Unet::new(config.backbone(shape), &mut *streams("nets.init", &["backbone"]))?;
+        let auem = if config.auem.enabled {
+            let mut auem =
+                Unet::new(config.estimator(shape), &mut *streams("nets.init", &["auem"]))?;
+            for decoder in 0..shape.n_sources {
+                auem.set_head_bias(decoder, 0, config.auem.head_bias as f32)?;
+            }
+            Some(auem)
+        } else {
+            None
+        };
+        let n_heads = 1 + usize::from(config.auxiliary.enabled);
+        Ok(Self {
+            config: *config,
+            shape,
+            backbone,
+            auem,
+            gate: config.quality.acts(&[]),
+            scratch: Vec::new(),
+            auem_input: Vec::new(),
+            backbone_gradients: vec![vec![Vec::new(); n_heads]],
+            auem_gradients: vec![vec![Vec::new()]; shape.n_sources],
+        })
+    }
+
+    /// The settings it was built with.
+    pub fn config(&self) -> &UmaConfig {
+        &self.config
+    }
+
+    /// Whether the gate acts in the present epoch.
+    pub fn gate_acts(&self) -> bool {
+        self.gate
+    }
+
+    /// Uncertainty and calibration maps of every case of `batch`, with running statistics.
+    ///
+    /// # Errors
+    /// Those of [`Batch::check`]; [`NetsError::Unet`] for sizes that do not fit.
+    pub fn assess(&mut self, batch: &Batch) -> Result<Vec<Assessment>, NetsError> {
+        batch.check(self.shape)?;
+        self.run_auem(batch, false)?;
+        let uncertainty = self.uncertainty(batch);
+        let cases = (0..batch.n_cases).into_par_iter().map(|case| {
+            let maps = self.quality_maps(batch, &uncertainty, case);
+            let (calibration, consensus) = calibration_maps(&maps);
+            let score = score_case(&self.config.quality, &maps);
+            let uncertainty = match maps.uncertainty.as_slice() {
+                [] => vec![vec![0.0; consensus.len()]; self.shape.n_sources],
+                some => some.iter().map(|map| map.to_vec()).collect(),
+            };
+            let is_high = self.config.quality.is_high(&score);
+            Assessment { uncertainty, calibration, consensus, score, is_high }
+        });
+        Ok(cases.collect())
+    }
+
+    /// Joins image and labels along the channels and runs the AUEM on them.
+    fn run_auem(&mut self, batch: &Batch, training: bool) -> Result<(), NetsError> {
+        let Some(auem) = &mut self.auem else { return Ok(()) };
+        let TaskShape { n_channels, n_structures, n_sources } = self.shape;
+        let n_pixels = batch.n_cases * batch.rows * batch.columns;
+        let width = n_channels + n_sources * n_structures;
+        self.auem_input.resize(n_pixels * width, 0.0);
+        for (pixel, target) in self.auem_input.chunks_exact_mut(width).enumerate() {
+            let (image, masks) = target.split_at_mut(n_channels);
+            image.copy_from_slice(&batch.images[pixel * n_channels..][..n_channels]);
+            for (label, target) in batch.labels.iter().zip(masks.chunks_exact_mut(n_structures)) {
+                target.copy_from_slice(&label[pixel * n_structures..][..n_structures]);
+            }
+        }
+        Ok(auem.forward(&self.auem_input, batch.n_cases, batch.rows, batch.columns, training)?)
+    }
+
+    /// σ per source of the last pass; empty without AUEM.
+    fn uncertainty(&self, batch: &Batch) -> Vec<Vec<f32>> {
+        let auem = self.auem.iter();
+        auem.flat_map(|auem| {
+            (0..batch.labels.len()).map(|source| probabilities(auem.logits(source, 0)))
+        })
+        .collect()
+    }
+
+    fn quality_maps<'a>(
+        &self,
+        batch: &'a Batch,
+        uncertainty: &'a [Vec<f32>],
+        case: usize,
+    ) -> QualityMaps<'a, f32> {
+        let len = batch.rows * batch.columns * self.shape.n_structures;
+        let of_case = |map: &'a Vec<f32>| &map[case * len..][..len];
+        QualityMaps {
+            uncertainty: uncertainty.iter().map(of_case).collect(),
+            labels: batch.labels.iter().map(of_case).collect(),
+            rows: batch.rows,
+            columns: batch.columns,
+            n_structures: self.shape.n_structures,
+        }
+    }
+
+    /// Scores of all cases, and their means.
+    fn assess_quality(&self, batch: &Batch) -> (Vec<QualityScore>, QualityReport) {
+        let uncertainty = self.uncertainty(batch);
+        let scores: Vec<QualityScore> = (0..batch.n_cases)
+            .into_par_iter()
+            .map(|case| {
+                score_case(&self.config.quality, &self.quality_maps(batch, &uncertainty, case))
+            })
+            .collect();
+        let mean = |value: &dyn Fn(&QualityScore) -> f64| {
+            scores.iter().map(value).sum::<f64>() / scores.len().max(1) as f64
+        };
+        let mean_of = |map: &Vec<f32>| {
+            map.iter().copied().map(f64::from).sum::<f64>() / map.len().max(1) as f64
+        };
+        let report = QualityReport {
+            n_passing: scores.iter().filter(|score| self.config.quality.is_high(score)).count(),
+            u_a: mean(&|score| score.u_a),
+            u_a_all: mean(&|score| score.u_a_all),
+            u_b: mean(&|score| score.u_b),
+            uncertainty: uncertainty.iter().map(mean_of).collect(),
+        };
+        (scores, report)
+    }
+
+    fn route(&self, score: &QualityScore) -> Route {
+        match (!self.gate || self.config.quality.is_high(score), self.config.auxiliary.enabled) {
+            (true, _) => Route::Primary,
+            (false, true) => Route::Auxiliary,
+            (false, false) => Route::Nowhere,
+        }
+    }
+
+    /// Losses of the routed cases; leaves the gradients of the logits in the two gradient buffers.
+    fn losses(&mut self, batch: &Batch, routes: &[Route], alpha: f64) -> Vec<LossTerms> {
+        let len = batch.rows * batch.columns * self.shape.n_structures;
+        self.scratch.resize_with(batch.n_cases, LossScratch::default);
+        for (route, buffer) in
+            [Route::Primary, Route::Auxiliary].iter().zip(&mut self.backbone_gradients[0])
+        {
+            // An empty buffer tells the backbone that this head has no gradient.
+            zeros(buffer, if routes.contains(route) { len * batch.n_cases } else { 0 });
+        }
+        let sources = if self.auem.is_some() { self.shape.n_sources } else { 0 };
+        for decoder in &mut self.auem_gradients[..sources] {
+            zeros(&mut decoder[0], len * batch.n_cases);
+        }
+        let mut heads: Vec<_> =
+            self.backbone_gradients[0].iter_mut().map(|head| head.chunks_exact_mut(len)).collect();
+        let mut decoders: Vec<_> = self.auem_gradients[..sources]
+            .iter_mut()
+            .map(|decoder| decoder[0].chunks_exact_mut(len))
+            .collect();
+        let mut tasks = Vec::with_capacity(batch.n_cases);
+        for (case, (route, scratch)) in routes.iter().zip(&mut self.scratch).enumerate() {
+            let of_case = |map: &'_ [f32]| case * len..(case * len + len).min(map.len());
+            let mut places: Vec<_> = heads.iter_mut().map(Iterator::next).collect();
+            let uncertainty: Vec<_> = decoders.iter_mut().filter_map(Iterator::next).collect();
+            let head = usize::from(*route == Route::Auxiliary);
+            let Some(prediction) = places.get_mut(head).and_then(Option::take) else { continue };
+            if *route == Route::Nowhere {
+                continue;
+            }
+            let logits = self.backbone.logits(0, head);
+            let estimates =
+                self.auem.iter().flat_map(|auem| (0..sources).map(|source| auem.logits(source, 0)));
+            let maps = LossMaps {
+                prediction: &logits[of_case(logits)],
+                uncertainty: estimates.map(|map| &map[of_case(map)]).collect(),
+                labels: batch.labels.iter().map(|map| &map[of_case(map)]).collect(),
+            };
+            tasks.push(LossTask {
+                maps,
+                gradients: LossGradients { prediction, uncertainty },
+                scratch,
+            });
+        }
+        let at = LossAt {
+            config: &self.config.loss,
+            alpha,
+            gradient_scale: 1.0 / batch.n_cases as f64,
+            n_structures: self.shape.n_structures,
+        };
+        losses_of_batch(&at, tasks)
+    }
+
+    fn not_finite(&self, term: (&'static str, f64), at: StepAt, batch: &Batch) -> NetsError {
+        let heads: Vec<&[f32]> = (0..self.backbone_gradients[0].len())
+            .map(|head| self.backbone.logits(0, head))
+            .collect();
+        let maps: Vec<&[f32]> = self
+            .auem
+            .iter()
+            .flat_map(|auem| (0..self.shape.n_sources).map(|source| auem.logits(source, 0)))
+            .collect();
+        not_finite(term, at, batch, &heads, &maps)
+    }
+
+    fn alpha(&self, at: StepAt) -> f64 {
+        let config = &self.config.consistency;
+        if config.enabled { config.ramp.at(at.step, at.n_steps) } else { 0.0 }
+    }
+}
+
+impl Trainable for UmaNet {
+    fn shape(&self) -> TaskShape {
+        self.shape
+    }
+
+    fn architecture(&self) -> Architecture {
+        Architecture::Uma { config: self.config, shape: self.shape }
+    }
+
+    fn begin_epoch(&mut self, history: &[EpochMetrics]) {
+        let passing: Vec<f64> = history
+            .iter()
+            .filter_map(|epoch| epoch.quality.as_ref())
+            .map(|quality| quality.passing_share)
+            .collect();
+        self.gate = self.config.quality.acts(&passing);
+    }
+
+    fn step(&mut self, batch: &Batch, at: StepAt) -> Result<StepReport, NetsError> {
+        batch.check(self.shape)?;
+        self.backbone.parameters_mut().zero_gradients();
+        if let Some(auem) = &mut self.auem {
+            auem.parameters_mut().zero_gradients();
+        }
+        self.backbone.forward(&batch.images, batch.n_cases, batch.rows, batch.columns, true)?;
+        self.run_auem(batch, true)?;
+        let (scores, quality) = self.assess_quality(batch);
+        let routes: Vec<Route> = scores.iter().map(|score| self.route(score)).collect();
+        let count = |wanted: Route| routes.iter().filter(|&&route| route == wanted).count();
+        let (n_primary, n_auxiliary) = (count(Route::Primary), count(Route::Auxiliary));
+        let alpha = self.alpha(at);
+        let losses = self.losses(batch, &routes, alpha);
+        let mut terms = LossTerms::default();
+        losses.iter().for_each(|case| terms.add(case, 1.0 / losses.len() as f64));
+        if let Some(term) = terms.not_finite() {
+            return Err(self.not_finite(term, at, batch));
+        }
+        if n_primary + n_auxiliary > 0 {
+            self.backbone.backward(&self.backbone_gradients)?;
+            if let Some(auem) = &mut self.auem {
+                auem.backward(&self.auem_gradients)?;
+            }
+        }
+        let n_cases = batch.n_cases;
+        Ok(StepReport { terms, alpha, n_cases, n_primary, n_auxiliary, quality: Some(quality) })
+    }
+
+    fn predict(&mut self, images: &[f32], size: ImageSize) -> Result<Vec<f32>, NetsError> {
+        self.backbone.forward(images, size.n_cases, size.rows, size.columns, false)?;
+        Ok(probabilities(self.backbone.logits(0, 0)))
+    }
+
+    fn parts(&self) -> Vec<(&'static str, &Parameters)> {
+        let auem = self.auem.as_ref().map(|auem| ("auem", auem.parameters()));
+        [("backbone", self.backbone.parameters())].into_iter().chain(auem).collect()
+    }
+
+    fn parts_mut(&mut self) -> Vec<(&'static str, &mut Parameters)> {
+        let auem = self.auem.as_mut().map(|auem| ("auem", auem.parameters_mut()));
+        [("backbone", self.backbone.parameters_mut())].into_iter().chain(auem).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+    use super::*;
+    use crate::{
+        AuxiliaryConfig, ConsistencyConfig, Placement, QualityConfig,
+        testing::{discs, streams},
+    };
+
+    const START: StepAt = StepAt { epoch: 0, step: 3, n_steps: 10 };
+
+    fn batch(n_cases: usize) -> Batch {
+        let samples = discs(n_cases, 8, 3);
+        let cases: Vec<_> = (0..n_cases).map(|case| (case, Placement::default())).collect();
+        let mut batch = Batch::default();
+        batch.fill(&samples, &cases);
+        batch
+    }
+
+    fn small(quality: QualityConfig) -> UmaConfig {
+        UmaConfig { base_width: 4, levels: 3, quality, ..UmaConfig::default() }
+    }
+
+    fn literal(tau: f64) -> QualityConfig {
+        QualityConfig {
+            start_share: 0.0,
+            tau_a: tau,
+            tau_b: tau.min(4.0),
+            ..QualityConfig::default()
+        }
+    }
+
+    fn net(config: &UmaConfig) -> UmaNet {
+        let shape = TaskShape { n_channels: 1, n_structures: 1, n_sources: 3 };
+        UmaNet::new(config, shape, &streams(1)).unwrap()
+    }
+
+    /// Largest absolute gradient of the entries whose name holds `part`.
+    fn largest(parameters: &Parameters, part: &str) -> f32 {
+        let entries = parameters.entries.iter().filter(|entry| entry.name.contains(part));
+        let values = entries.flat_map(|entry| &parameters.gradients[entry.range.clone()]);
+        values.fold(0.0, |largest, value| largest.max(value.abs()))
+    }
+
+    #[test]
+    fn the_gate_sends_cases_to_one_head_or_nowhere() {
+        let mut high = net(&small(literal(10.0)));
+        let report = high.step(&batch(4), START).unwrap();
+        assert_eq!((report.n_primary, report.n_auxiliary), (4, 0));
+        let mut low = net(&small(literal(1e-6)));
+        let report = low.step(&batch(4), START).unwrap();
+        assert_eq!((report.n_primary, report.n_auxiliary), (0, 4));
+        let alone =
+            UmaConfig { auxiliary: AuxiliaryConfig { enabled: false }, ..small(literal(1e-6)) };
+        let mut nowhere = net(&alone);
+        let report = nowhere.step(&batch(4), START).unwrap();
+        assert!(!report.has_gradient() && report.terms == LossTerms::default());
+        assert!(nowhere.parts().iter().all(|(_, part)| part.gradients.iter().all(|&g| g == 0.0)));
+        let quality = report.quality.unwrap();
+        assert_eq!((quality.n_passing, quality.uncertainty.len()), (0, 3));
+        let mut waiting = net(&small(QualityConfig { start_share: 0.5, ..literal(1e-6) }));
+        assert_eq!(waiting.step(&batch(4), START).unwrap().n_primary, 4);
+    }
+
+    #[test]
+    fn every_parameter_of_both_networks_gets_a_finite_gradient() {
+        for (tau, idle) in [(10.0, 1), (1e-6, 0)] {
+            let mut net = net(&small(literal(tau)));
+            net.step(&batch(4), START).unwrap();
+            let heads = net.backbone.config().n_heads;
+            assert_eq!(heads, 2);
+            let (backbone, auem) =
+                (net.backbone.parameters(), net.auem.as_ref().unwrap().parameters());
+            let mut without = Vec::new();
+            for parameters in [backbone, auem] {
+                assert!(parameters.gradients.iter().all(|gradient| gradient.is_finite()));
+                let zero = |range: std::ops::Range<usize>| {
+                    parameters.gradients[range].iter().all(|&g| g == 0.0)
+                };
+                without.extend(parameters.entries.iter().filter(|entry| zero(entry.range.clone())));
+            }
+            // Weight and bias of the head that has no case, and nothing else.
+            let names: Vec<&str> = without.iter().map(|entry| entry.name.as_str()).collect();
+            assert_eq!(names.len(), 2, "{names:?}");
+            let twin = &backbone.entries[backbone.entries.len() - 4..];
+            assert!(
+                names.iter().all(|name| twin[2 * idle..2 * idle + 2]
+                    .iter()
+                    .any(|entry| entry.name == *name))
+            );
+            assert!(largest(auem, "weight") > 0.0);
+        }
+    }
+
+    #[test]
+    fn gradients_of_the_whole_model_agree_with_finite_differences() {
+        let config =
+            UmaConfig { consistency: ConsistencyConfig::default(), ..small(literal(10.0)) };
+        let batch = batch(3);
+        let mut net = net(&config);
+        net.step(&batch, START).unwrap();
+        let gradients: Vec<Vec<f32>> =
+            net.parts().iter().map(|(_, part)| part.gradients.clone()).collect();
+        for (part, gradients) in gradients.iter().enumerate() {
+            // A whole direction at once: single parameters drown in the rounding of f32.
+            let norm = gradients.iter().map(|g| g * g).sum::<f32>().sqrt();
+            let mut loss_at = |size: f32| {
+                for (value, gradient) in net.parts_mut()[part].1.values.iter_mut().zip(gradients) {
+                    *value += size * gradient / norm;
+                }
+                let total = net.step(&batch, START).unwrap().terms.total;
+                for (value, gradient) in net.parts_mut()[part].1.values.iter_mut().zip(gradients) {
+                    *value -= size * gradient / norm;
+                }
+                total
+            };
+            let size = 2e-3;
+            let slope = (loss_at(size) - loss_at(-size)) / f64::from(2.0 * size);
+            let error = (slope - f64::from(norm)).abs() / f64::from(norm);
+            assert!(error < 0.02, "part {part}: {slope} and {norm}");
+        }
+    }
+
+    #[test]
+    fn switches_leave_out_what_they_name() {
+        let off = UmaConfig {
+            auem: crate::AuemConfig { enabled: false, ..Default::default() },
+            consistency: ConsistencyConfig { enabled: false, ..Default::default() },
+            quality: QualityConfig { enabled: false, ..Default::default() },
+            auxiliary: AuxiliaryConfig { enabled: false },
+            ..small(QualityConfig::default())
+        };
+        let mut baseline = net(&off);
+        let report = baseline.step(&batch(2), START).unwrap();
+        assert_eq!((baseline.parts().len(), baseline.backbone.config().n_heads), (1, 1));
+        assert_eq!((report.alpha, report.n_primary), (0.0, 2));
+        assert!(
+            (report.terms.total - report.terms.cross_entropy - report.terms.dice).abs() < 1e-12
+        );
+        let assessed = baseline.assess(&batch(2)).unwrap();
+        assert_eq!(assessed[0].calibration[1], batch(2).labels[1][..64]);
+    }
+
+    #[test]
+    fn assessment_gives_maps_per_source() {
+        let mut net = net(&small(literal(0.2)));
+        let batch = batch(2);
+        net.step(&batch, START).unwrap();
+        let assessed = net.assess(&batch).unwrap();
+        assert_eq!((assessed.len(), assessed[1].uncertainty.len()), (2, 3));
+        for place in 0..64 {
+            let (label, sigma) = (batch.labels[2][64 + place], assessed[1].uncertainty[2][place]);
+            assert!((assessed[1].calibration[2][place] - (label - sigma).abs()).abs() < 1e-6);
+        }
+        assert_eq!(assessed[1].is_high, assessed[1].score.u_a < 0.2 && assessed[1].score.u_b < 0.2);
+    }
+
+    #[test]
+    fn batches_that_do_not_fit_are_refused() {
+        let mut net = net(&small(literal(0.2)));
+        let mut fewer = batch(2);
+        fewer.labels.pop();
+        assert!(matches!(
+            net.step(&fewer, START),
+            Err(NetsError::Count { expected: 3, found: 2, .. })
+        ));
+        let mut shorter = batch(2);
+        shorter.labels[0].pop();
+        assert!(matches!(net.assess(&shorter), Err(NetsError::Shape { .. })));
+        assert!(matches!(net.step(&Batch::default(), START), Err(NetsError::Empty { .. })));
+        let odd = Batch { rows: 9, ..batch(2) };
+        assert!(net.step(&odd, START).is_err());
+    }
+}
