@@ -52,7 +52,10 @@ fn imports_go_one_way() {
                 assert!(allowed.contains(&name.as_str()), "`{room}` must not import `{name}`");
             }
             if let Some((_, homes)) = HOMES.iter().find(|(outside, _)| *outside == name) {
-                assert!(homes.contains(&room), "`{name}` has its home in {homes:?}, not in `{room}`");
+                assert!(
+                    homes.contains(&room),
+                    "`{name}` has its home in {homes:?}, not in `{room}`"
+                );
             }
         }
     }
@@ -69,8 +72,13 @@ fn every_file_begins_with_what_it_is() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                let is_test_module = path.file_stem().is_some_and(|stem| stem.to_string_lossy().contains("tests"));
-                assert!(is_test_module || text.starts_with("//!"), "{} has no `//!` line", path.display());
+                let is_test_module =
+                    path.file_stem().is_some_and(|stem| stem.to_string_lossy().contains("tests"));
+                assert!(
+                    is_test_module || text.starts_with("//!"),
+                    "{} has no `//!` line",
+                    path.display()
+                );
             }
         }
     }

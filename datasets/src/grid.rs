@@ -35,7 +35,7 @@ impl<T> Grid<T> {
     /// # Errors
     /// [`ShapeError`] when the number of values differs from the product of the axes.
     pub fn new(shape: [usize; 3], values: Vec<T>) -> Result<Self, ShapeError> {
-        let expected = shape.iter().product();
+        let expected = shape.into_iter().fold(1, usize::saturating_mul);
         if values.len() == expected {
             Ok(Self { shape, values })
         } else {
@@ -190,5 +190,37 @@ impl Mask {
             })
             .collect::<Vec<_>>()
             .join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+    use super::*;
+
+    #[test]
+    fn voxels_lie_column_first_then_row_then_slice() {
+        let grid = Grid::from_fn([2, 3, 4], |[slice, row, column]| slice * 100 + row * 10 + column);
+        assert_eq!(grid.get([1, 2, 3]), 123);
+        assert_eq!(grid.values()[grid.index([1, 0, 2])], 102);
+        assert_eq!(grid.row(1, 2), [120, 121, 122, 123]);
+        assert_eq!(grid.map(|value| value % 10).row(0, 1), [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn shapes_that_values_do_not_fill_are_refused() {
+        let error = Image::new([1, 2, 3], vec![0.0; 5]).unwrap_err();
+        assert_eq!(error, ShapeError { shape: [1, 2, 3], expected: 6, found: 5 });
+        let error = Image::new([usize::MAX, 2, 3], Vec::new()).unwrap_err();
+        assert_eq!(error.expected, usize::MAX);
+    }
+
+    #[test]
+    fn drawings_come_back() {
+        let drawn = mask!["# . #", ". # ."];
+        assert_eq!(Mask::from_drawing(&drawn.to_drawing().lines().collect::<Vec<_>>()), drawn);
+        assert_eq!((drawn.area(), drawn.is_empty()), (3, false));
+        assert!(Mask::filled([1, 2, 2], false).is_empty());
     }
 }

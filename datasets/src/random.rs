@@ -61,3 +61,54 @@ impl Stream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_numbers_pin_the_streams() {
+        let mut stream = Stream::new(7, "golden", &["case", "source"]);
+        let bits = [stream.bits(), stream.bits()];
+        let [uniform, normal] = [stream.uniform(), stream.normal()];
+        let below = stream.below(1000);
+        let mut cards = [0, 1, 2, 3, 4, 5];
+        stream.shuffle(&mut cards);
+        assert_eq!(bits, [4164368141740828162, 10455411754353354084]);
+        assert_eq!(uniform, 0.5933787191982554);
+        // Logarithm and cosine come from the system and may differ in the last bit.
+        assert!((normal - 0.3301796178786021).abs() < 1e-14, "{normal}");
+        assert_eq!((below, cards), (94, [2, 0, 3, 5, 1, 4]));
+    }
+
+    #[test]
+    fn every_part_of_the_key_opens_another_stream() {
+        let first = |seed, purpose, parts: &[&str]| Stream::new(seed, purpose, parts).bits();
+        let all = [
+            first(1, "a", &["ab", "c"]),
+            first(2, "a", &["ab", "c"]),
+            first(1, "b", &["ab", "c"]),
+            first(1, "a", &["a", "bc"]),
+            first(1, "a", &["ab", "c", ""]),
+        ];
+        for (n, one) in all.iter().enumerate() {
+            assert!(!all[..n].contains(one));
+        }
+        assert_eq!(all[0], first(1, "a", &["ab", "c"]));
+    }
+
+    #[test]
+    fn numbers_are_spread_as_they_should() {
+        const N: usize = 20_000;
+        let mut stream = Stream::new(0, "moments", &[]);
+        let normal: Vec<f64> = (0..N).map(|_| stream.normal()).collect();
+        let mean = normal.iter().sum::<f64>() / N as f64;
+        let variance = normal.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / N as f64;
+        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+        let mut counts = [0usize; 5];
+        (0..N).for_each(|_| counts[stream.below(5)] += 1);
+        assert!(counts.iter().all(|n| n.abs_diff(N / 5) < 300), "{counts:?}");
+        assert!((0..N).all(|_| (2.0..3.0).contains(&stream.between(2.0, 3.0))));
+        assert_eq!(stream.below(0), 0);
+    }
+}

@@ -135,6 +135,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{Grid, Spacing};
 
     fn names(n: usize) -> Vec<String> {
         (0..n).map(|index| format!("case-{index:03}")).collect()
@@ -204,6 +205,27 @@ mod tests {
         let error = split_cases(&twice, sizes(1, 0, None)).unwrap_err();
         assert!(matches!(error, DatasetsError::DuplicateCase { case } if case == "a"));
         assert!(serde_json::from_str::<SplitSizes>(r#"{"trian": 3}"#).is_err());
+    }
+
+    #[test]
+    fn a_patient_in_two_splits_is_refused() {
+        let case = |id: &str, split| CaseImage {
+            id: id.to_owned(),
+            patient: "P1".to_owned(),
+            dataset: "drawn".to_owned(),
+            split,
+            image: Grid::filled([1, 1, 1], 0.0),
+            spacing: Spacing::unit(),
+        };
+        let [train, again, test] =
+            [case("a", Split::Train), case("b", Split::Train), case("c", Split::Test)];
+        check_leakage([&train, &again]).unwrap();
+        let error = check_leakage([&train, &test]).unwrap_err();
+        assert_eq!(error.to_string(), "patient `P1` is in two splits: `train` and `test`");
+        assert!(matches!(
+            check_leakage([&train, &train]),
+            Err(DatasetsError::DuplicateCase { .. })
+        ));
     }
 
     proptest! {

@@ -124,6 +124,18 @@ fn damaged_films_and_masks_are_refused() {
 }
 
 #[test]
+fn clinical_tables_that_cannot_be_understood_are_refused() {
+    let folder = miniature();
+    let table = folder.path().join("CLNDAT_EN.txt");
+    fs::write(&table, "JPCLN001.IMG\t9").unwrap();
+    let error = list(folder.path(), &[JsrtStructure::Lung]).unwrap_err();
+    assert!(matches!(&error, DatasetsError::ClinicalRecord { record: 1, .. }), "{error}");
+    fs::write(&table, vec![b'\r'; 2 << 20]).unwrap();
+    let error = list(folder.path(), &[JsrtStructure::Lung]).unwrap_err();
+    assert!(matches!(&error, DatasetsError::TooLarge { what: "bytes", .. }), "{error}");
+}
+
+#[test]
 fn folders_of_another_kind_are_refused_with_what_was_looked_for() {
     let folder = tempfile::tempdir().unwrap();
     let error = list(folder.path(), &[JsrtStructure::Lung]).unwrap_err();

@@ -154,6 +154,17 @@ fn labels_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn files_that_are_not_there_or_cannot_be_made_are_named() {
+    let folder = scratch();
+    let path = folder.path().join("none/x.parquet");
+    assert!(
+        matches!(read_images(&path), Err(DatasetsError::Read { path: named, .. }) if named == path)
+    );
+    let written = write_images(&path, &[image_case("a", [1, 1, 1])]);
+    assert!(matches!(written, Err(DatasetsError::Write { path: named, .. }) if named == path));
+}
+
+#[test]
 fn damaged_files_are_errors_and_never_panics() {
     let folder = scratch();
     let [whole, damaged] = ["whole", "damaged"].map(|name| folder.path().join(name));

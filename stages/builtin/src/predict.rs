@@ -94,7 +94,8 @@ impl Stage for Predict {
         outputs: &PredictOutputs,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let bytes = std::fs::read(inputs.weights.file("weights.safetensors")?).map_err(StageError::new)?;
+        let bytes =
+            std::fs::read(inputs.weights.file("weights.safetensors")?).map_err(StageError::new)?;
         let cases = read_images(inputs.images.file(ctx.shard())?).map_err(StageError::new)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.threads()).build();
         let labels = pool.map_err(StageError::new)?.install(|| {

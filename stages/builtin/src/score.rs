@@ -114,7 +114,10 @@ impl Stage for Score {
         let predictions = labels(&inputs.predictions)?;
         let reference = labels(&inputs.reference)?;
         if predictions.is_empty() {
-            return Err(StageError::new(ShardsError::EmptySplit { split: "test", purpose: "scored" }));
+            return Err(StageError::new(ShardsError::EmptySplit {
+                split: "test",
+                purpose: "scored",
+            }));
         }
         let rows = predictions.par_iter().map(|(key, prediction)| {
             let reference = reference.get(key).ok_or_else(|| {
@@ -133,7 +136,8 @@ impl Stage for Score {
             table.push(row).map_err(StageError::new)?;
         }
         let scores = &outputs.scores;
-        let content = table.write_parquet(&scores.path("scores.parquet")).map_err(StageError::new)?;
+        let content =
+            table.write_parquet(&scores.path("scores.parquet")).map_err(StageError::new)?;
         scores.content("scores.parquet", content);
         table.write_json_lines(&scores.path("scores.jsonl")).map_err(StageError::new)
     }
@@ -142,7 +146,8 @@ impl Stage for Score {
 /// Columns of `scores.parquet`.
 fn columns() -> Vec<(&'static str, Kind)> {
     let texts = ["method", "subset", "case_id", "structure", "unit"].map(|name| (name, Kind::Text));
-    let whole = ["rng_seed", "reference_voxels", "predicted_voxels"].map(|name| (name, Kind::Integer));
+    let whole =
+        ["rng_seed", "reference_voxels", "predicted_voxels"].map(|name| (name, Kind::Integer));
     let numbers = METRICS.map(|name| (name, Kind::Number));
     texts.into_iter().chain(whole).chain(numbers).chain([("primary_trained", Kind::Flag)]).collect()
 }
@@ -171,6 +176,9 @@ fn row(config: &ScoreConfig, label: &CaseLabel, scores: &CaseScores) -> Vec<Cell
 
 /// Whether the network that predicted the label was trained at all, as far as it says; see [`crate::predict`].
 fn primary_trained(label: &CaseLabel) -> bool {
-    let params = label.params.as_deref().and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
+    let params = label
+        .params
+        .as_deref()
+        .and_then(|text| serde_json::from_str::<serde_json::Value>(text).ok());
     params.and_then(|params| params.get("primary_trained")?.as_bool()).unwrap_or(true)
 }

@@ -24,7 +24,9 @@ pub enum ShardsError {
         cell: String,
     },
     /// A label of a case that the others do not have.
-    #[error("cell `{cell}` labels case `{case}`, structure `{structure}`, which cell `{first}` does not")]
+    #[error(
+        "cell `{cell}` labels case `{case}`, structure `{structure}`, which cell `{first}` does not"
+    )]
     LabelExtra {
         /// The case.
         case: String,
@@ -91,7 +93,10 @@ pub(crate) fn labels(input: &Input) -> Result<BTreeMap<(String, String), CaseLab
 }
 
 /// The labels of one shard from several sources: for each case and structure one label a source, in the order of the port.
-pub(crate) fn aligned_labels(inputs: &[Input], shard: &str) -> Result<Vec<Vec<CaseLabel>>, StageError> {
+pub(crate) fn aligned_labels(
+    inputs: &[Input],
+    shard: &str,
+) -> Result<Vec<Vec<CaseLabel>>, StageError> {
     let mut rows: BTreeMap<(String, String), Vec<CaseLabel>> = BTreeMap::new();
     for (n_before, input) in inputs.iter().enumerate() {
         for label in read_labels(input.file(shard)?).map_err(StageError::new)? {
@@ -128,14 +133,22 @@ pub(crate) fn write_label_shard<K>(
 }
 
 /// Writes labels as a part.
-pub(crate) fn write_labels_as<K>(out: &Out<K>, part: &str, labels: &[CaseLabel]) -> Result<(), StageError> {
+pub(crate) fn write_labels_as<K>(
+    out: &Out<K>,
+    part: &str,
+    labels: &[CaseLabel],
+) -> Result<(), StageError> {
     let content = write_labels(&out.path(part), labels).map_err(StageError::new)?;
     out.content(part, content);
     Ok(())
 }
 
 /// Writes images as a part.
-pub(crate) fn write_images_as<K>(out: &Out<K>, part: &str, cases: &[CaseImage]) -> Result<(), StageError> {
+pub(crate) fn write_images_as<K>(
+    out: &Out<K>,
+    part: &str,
+    cases: &[CaseImage],
+) -> Result<(), StageError> {
     let content = write_images(&out.path(part), cases).map_err(StageError::new)?;
     out.content(part, content);
     Ok(())

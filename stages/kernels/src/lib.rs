@@ -5,6 +5,7 @@
 //! for any number of threads. Buffers of the wrong length are bugs of the caller and panic.
 
 mod adam;
+pub mod candle_ops;
 mod conv;
 mod conv_weights;
 mod elementwise;

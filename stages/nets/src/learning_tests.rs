@@ -98,7 +98,7 @@ fn a_gate_that_never_opens_is_reported() {
             UmaConfig { base_width: 4, levels: 3, quality, auxiliary, ..UmaConfig::default() };
         let architecture = Architecture::Uma { config: config_of_net, shape: SHAPE };
         let (_, outcome, _) = train(&architecture, &config(2), (&cases, &validation), None);
-        assert!(!outcome.primary_trained);
+        assert!(!outcome.primary_trained && outcome.first_gate_epoch == Some(0));
         assert_eq!((outcome.n_primary_steps, outcome.n_skipped_steps), (0, n_skipped));
         assert!(outcome.metrics.iter().all(|epoch| epoch.primary_share == 0.0));
     }

@@ -5,12 +5,12 @@ mod checkpoint;
 mod config;
 mod container;
 mod error;
+mod layers;
 #[cfg(test)]
 mod learning_tests;
 mod loss;
 mod metrics;
 mod model;
-mod layers;
 mod parameters;
 mod quality;
 mod real;

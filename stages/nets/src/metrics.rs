@@ -42,12 +42,14 @@ pub struct EpochMetrics {
     pub n_skipped_steps: usize,
     /// All steps.
     pub n_steps: usize,
+    /// Whether the quality gate acted in this epoch.
+    pub gate: bool,
     /// The quality assessment, where there is one.
     pub quality: Option<QualityMeans>,
 }
 
 /// Numbers of a row before the uncertainties of the sources.
-const FIXED: usize = 18;
+const FIXED: usize = 19;
 
 impl EpochMetrics {
     /// All numbers in a row, exact to the bit; NaN stands for none.
@@ -56,8 +58,14 @@ impl EpochMetrics {
             epoch, learning_rate, alpha, terms, dice_vote, dice_truth, primary_share, ..
         } = self;
         let LossTerms { cross_entropy, dice, consistency, total } = *terms;
-        let counts =
-            [*epoch, self.n_primary_steps, self.n_skipped_steps, self.n_steps].map(|n| n as f64);
+        let counts = [
+            *epoch,
+            self.n_primary_steps,
+            self.n_skipped_steps,
+            self.n_steps,
+            usize::from(self.gate),
+        ]
+        .map(|n| n as f64);
         let none = f64::NAN;
         let mut row = vec![*learning_rate, *alpha, cross_entropy, dice, consistency, total];
         row.extend([dice_vote.unwrap_or(none), dice_truth.unwrap_or(none), *primary_share]);
@@ -94,8 +102,18 @@ impl EpochMetrics {
             let expected = format!("at least {FIXED} numbers an epoch");
             return Err(NetsError::Entry { name: "metrics".into(), expected, found });
         };
-        let [epoch, n_primary, n_skipped, n_steps, has_quality, passing_share, u_a, u_a_all, u_b] =
-            *rest;
+        let [
+            epoch,
+            n_primary,
+            n_skipped,
+            n_steps,
+            gate,
+            has_quality,
+            passing_share,
+            u_a,
+            u_a_all,
+            u_b,
+        ] = *rest;
         let some = |value: f64| (!value.is_nan()).then_some(value);
         let uncertainty = sources.to_vec();
         let quality = QualityMeans { passing_share, u_a, u_a_all, u_b, uncertainty };
@@ -110,6 +128,7 @@ impl EpochMetrics {
             n_primary_steps: n_primary as usize,
             n_skipped_steps: n_skipped as usize,
             n_steps: n_steps as usize,
+            gate: gate > 0.0,
             quality: (has_quality > 0.0).then_some(quality),
         })
     }
@@ -133,6 +152,7 @@ impl EpochSums {
         self.n_trained += n_trained;
         self.n_primary += report.n_primary;
         self.metrics.alpha = report.alpha;
+        self.metrics.gate |= report.gate;
         self.metrics.terms.add(&report.terms, n_trained as f64);
         self.metrics.n_steps += 1;
         self.metrics.n_primary_steps += usize::from(report.n_primary > 0);
@@ -212,6 +232,7 @@ mod tests {
         sums.add(&report(1, 1, 0.1 + 0.2));
         let mut metrics = sums.finish(3, 1e-3 * 0.96);
         metrics.dice_vote = Some(1.0 / 3.0);
+        metrics.gate = true;
         assert_eq!(EpochMetrics::from_row(&metrics.to_row()).unwrap(), metrics);
         metrics.quality = None;
         assert_eq!(EpochMetrics::from_row(&metrics.to_row()).unwrap(), metrics);

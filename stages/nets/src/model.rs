@@ -51,6 +51,8 @@ pub struct StepReport {
     pub n_primary: usize,
     /// Cases that trained the auxiliary head.
     pub n_auxiliary: usize,
+    /// Whether the quality gate acted; without it every case trains the primary head.
+    pub gate: bool,
     /// The quality assessment, where there is one.
     pub quality: Option<QualityReport>,
 }

@@ -87,7 +87,7 @@ pub struct QualityConfig {
     /// First epoch in which the gate may act; before, every case is high. Default 0.
     pub start_epoch: usize,
     /// The gate acts only after an epoch in which this share of cases would have passed; in [0, 1].
-    /// 0 is the paper to the letter. Default 0.5.
+    /// 0 is the paper to the letter, with which a net without auxiliary head never starts. Default 0.5.
     pub start_share: f64,
 }
 

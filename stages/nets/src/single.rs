@@ -98,6 +98,7 @@ impl Trainable for SingleNet {
             n_cases,
             n_primary: n_cases,
             n_auxiliary: 0,
+            gate: false,
             quality: None,
         })
     }

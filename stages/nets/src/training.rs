@@ -65,6 +65,8 @@ pub struct Outcome {
     pub n_skipped_steps: usize,
     /// All steps.
     pub n_steps: usize,
+    /// First epoch in which the quality gate acted.
+    pub first_gate_epoch: Option<usize>,
     /// Whether the weights that are kept ever saw a gradient through the primary head. If not, every case went to
     /// the auxiliary head, predictions are those of random weights and no score of them means anything.
     pub primary_trained: bool,
@@ -373,6 +375,7 @@ fn finish(model: &mut dyn Trainable, state: State) -> Outcome {
         n_primary_steps_at_best: at_best,
         n_skipped_steps: metrics.iter().map(|epoch| epoch.n_skipped_steps).sum(),
         n_steps: metrics.iter().map(|epoch| epoch.n_steps).sum(),
+        first_gate_epoch: metrics.iter().find(|epoch| epoch.gate).map(|epoch| epoch.epoch),
         primary_trained: at_best > 0,
         metrics,
     }

@@ -547,3 +547,6 @@ fn check_len(what: &'static str, axes: [usize; 4], found: usize) -> Result<(), U
         expected => Err(UnetError::Length { what, axes, expected, found }),
     }
 }
+
+#[cfg(test)]
+mod tests;

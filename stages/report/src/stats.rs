@@ -62,8 +62,10 @@ pub struct Ranked {
 pub struct Swap {
     /// The row that is larger in the paper.
     pub larger_in_paper: String,
-    /// The row that is larger here.
+    /// The row that is larger here, or as large.
     pub larger_here: String,
+    /// Whether the two are equal here.
+    pub level: bool,
     /// Whether the difference here is within the joint standard deviation over seeds.
     pub within_spread: bool,
 }
@@ -103,6 +105,7 @@ fn swap(larger_in_paper: &Ranked, larger_here: &Ranked) -> Swap {
     Swap {
         larger_in_paper: larger_in_paper.label.clone(),
         larger_here: larger_here.label.clone(),
+        level: larger_here.ours == larger_in_paper.ours,
         within_spread: larger_here.ours - larger_in_paper.ours <= joint,
     }
 }

@@ -139,7 +139,7 @@ impl Axis {
             AxisScale::Linear => (value - self.low) / (self.high - self.low),
             AxisScale::Log => (value / self.low).ln() / (self.high / self.low).ln(),
         };
-        share.is_finite().then(|| self.from + share * (self.to - self.from))
+        share.is_finite().then_some(self.from + share * (self.to - self.from))
     }
 
     /// About `wanted` round values on the axis with their labels.

@@ -206,7 +206,7 @@ fn absent_and_broken_numbers_are_dashes() {
     };
     let page = render(&data).unwrap();
     check_well_formed(&page);
-    assert!(page.contains("<td class=\"score\">–<span class=\"under\"> n = 0</span></td>"));
+    assert!(page.contains("<td class=\"score\">–<span class=\"under\">n = 0</span></td>"));
     assert!(!page.contains("NaN"));
 }
 

@@ -52,7 +52,7 @@ impl Graph {
             for (port, wires) in &cell.inputs {
                 for wire in wires {
                     let one = experiment.cells[wire.cell].stage.outputs().len() == 1;
-                    let label = if one {
+                    let label = if one || wire.port == port.name {
                         port.name.to_owned()
                     } else {
                         format!("{} → {}", wire.port, port.name)

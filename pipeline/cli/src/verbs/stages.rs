@@ -52,9 +52,14 @@ fn list(world: &World, console: &mut Console<'_>) -> Result<(), CliError> {
     table.lines().iter().try_for_each(|line| console.line(line))
 }
 
-/// `images: image_shards`, with a mark for the number: `?` for one or none, `+` one or more, `*` any number.
+/// `images: shards`, or `images` alone where name and kind are one word, with a mark for the number: `?` for one or
+/// none, `+` for one or more, `*` for any number.
 fn input(port: &InputPort) -> String {
-    format!("{}: {}{}", port.name, port.kind, mark(port.arity))
+    format!("{}{}", named(port.name, port.kind), mark(port.arity))
+}
+
+fn named(name: &str, kind: &str) -> String {
+    if name == kind { name.to_owned() } else { format!("{name}: {kind}") }
 }
 
 fn mark(arity: Arity) -> &'static str {
@@ -67,7 +72,7 @@ fn mark(arity: Arity) -> &'static str {
 }
 
 fn output(port: &OutputPort) -> String {
-    format!("{}: {}", port.name, port.kind)
+    named(port.name, port.kind)
 }
 
 fn describe(stage: &dyn DynStage, console: &mut Console<'_>) -> Result<(), CliError> {
@@ -137,7 +142,7 @@ fn gather(root: &Value, schema: &Value, prefix: &str, found: &mut Vec<Key>) {
         found.push(Key {
             kind: kind(root, own),
             required: required.is_some_and(|names| names.contains(&json!(name))),
-            default: own.get("default").cloned(),
+            default: default_of(own, target),
             about: text(own).or_else(|| text(target)).unwrap_or_default(),
             path: path.clone(),
         });
@@ -146,6 +151,11 @@ fn gather(root: &Value, schema: &Value, prefix: &str, found: &mut Vec<Key>) {
             gather(root, target, &format!("{path}."), found);
         }
     }
+}
+
+/// The default of a plain value; that of a table follows from its keys, which are listed too.
+fn default_of(own: &Value, target: &Value) -> Option<Value> {
+    if target.get("properties").is_some() { None } else { own.get("default").cloned() }
 }
 
 /// The first sentence or so: a doc comment up to its first empty line.

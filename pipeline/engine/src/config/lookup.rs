@@ -34,10 +34,13 @@ impl Roots {
             Some(path) => Ok(path.clone()),
             None => {
                 let known = toml_files(&configs);
+                let file_name = Path::new(name).file_name();
+                let elsewhere = known.iter().find(|path| Path::new(path).file_name() == file_name);
+                let close = || nearest(name, known.iter().map(String::as_str));
                 Err(ConfigError::NoFile {
                     name: name.to_owned(),
                     tried,
-                    nearest: nearest(name, known.iter().map(String::as_str)).map(str::to_owned),
+                    nearest: elsewhere.map(String::as_str).or_else(close).map(str::to_owned),
                 })
             }
         }

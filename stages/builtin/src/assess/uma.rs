@@ -93,7 +93,8 @@ pub struct AssessUma;
 impl Stage for AssessUma {
     const NAME: &'static str = "assess.uma";
     const VERSION: u32 = 1;
-    const ABOUT: &'static str = "Shows what a trained UMA-Net thinks of the annotations of each case.";
+    const ABOUT: &'static str =
+        "Shows what a trained UMA-Net thinks of the annotations of each case.";
     type Config = AssessUmaConfig;
     type Inputs = AssessUmaInputs;
     type Outputs = AssessUmaOutputs;
@@ -108,7 +109,8 @@ impl Stage for AssessUma {
         outputs: &AssessUmaOutputs,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let bytes = std::fs::read(inputs.weights.file("weights.safetensors")?).map_err(StageError::new)?;
+        let bytes =
+            std::fs::read(inputs.weights.file("weights.safetensors")?).map_err(StageError::new)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.threads()).build();
         pool.map_err(StageError::new)?.install(|| assess(config, &inputs, outputs, &bytes))
     }
@@ -128,8 +130,10 @@ fn assess(
 ) -> Result<(), StageError> {
     let (model, info) = read_model(bytes).map_err(StageError::new)?;
     let Model::Uma(mut network) = model else {
-        return Err(StageError::new("the weights are of a single UNet, which assesses no annotations")
-            .hint("wire a cell of stage `train.uma` to `weights`"));
+        return Err(StageError::new(
+            "the weights are of a single UNet, which assesses no annotations",
+        )
+        .hint("wire a cell of stage `train.uma` to `weights`"));
     };
     let (samples, sources) = samples_of_split(
         config.split,
@@ -176,11 +180,18 @@ fn assess(
     write_labels_as(out, "labels.parquet", &kept)
 }
 
-fn assess_case(network: &mut UmaNet, samples: &Samples, case: usize) -> Result<nets::Assessment, StageError> {
+fn assess_case(
+    network: &mut UmaNet,
+    samples: &Samples,
+    case: usize,
+) -> Result<nets::Assessment, StageError> {
     let n_pixels = samples.rows * samples.columns;
-    let image = &samples.images[case * n_pixels * samples.n_channels..][..n_pixels * samples.n_channels];
+    let image =
+        &samples.images[case * n_pixels * samples.n_channels..][..n_pixels * samples.n_channels];
     let n_values = n_pixels * samples.n_structures;
-    let mask = |labels: &Vec<u8>| labels[case * n_values..][..n_values].iter().map(|&v| f32::from(v)).collect();
+    let mask = |labels: &Vec<u8>| {
+        labels[case * n_values..][..n_values].iter().map(|&v| f32::from(v)).collect()
+    };
     let batch = Batch {
         n_cases: 1,
         rows: samples.rows,
@@ -216,10 +227,15 @@ fn maps_of(
         let values = map.iter().step_by(samples.n_structures).copied().collect();
         Image::new(case.image.shape(), values).map_err(StageError::new)
     };
-    let named = |name: String, image: Image| CaseImage { id: format!("{id}/{name}"), image, ..case.clone() };
+    let named = |name: String, image: Image| CaseImage {
+        id: format!("{id}/{name}"),
+        image,
+        ..case.clone()
+    };
     let mut maps = vec![named("image".to_owned(), case.image.clone())];
     for (source, name) in sources.iter().enumerate() {
-        let (uncertainty, calibration) = (&row.result.uncertainty[source], &row.result.calibration[source]);
+        let (uncertainty, calibration) =
+            (&row.result.uncertainty[source], &row.result.calibration[source]);
         maps.push(named(format!("uncertainty/{name}"), first_structure(uncertainty)?));
         maps.push(named(format!("calibration/{name}"), first_structure(calibration)?));
     }

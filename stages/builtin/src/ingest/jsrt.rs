@@ -85,7 +85,11 @@ impl Stage for Jsrt {
         })?;
         let name = |path: &Path| {
             let relative = path.strip_prefix(&root).unwrap_or(path);
-            relative.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+            relative
+                .components()
+                .map(|part| part.as_os_str().to_string_lossy())
+                .collect::<Vec<_>>()
+                .join("/")
         };
         let files = listing.files().into_iter();
         Ok(files.map(|path| External { name: name(path), path: path.to_owned() }).collect())
@@ -97,7 +101,8 @@ impl Stage for Jsrt {
         outputs: &IngestOutputs,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let listing = list(&root_of(ctx.externals()), &config.structures).map_err(StageError::new)?;
+        let listing =
+            list(&root_of(ctx.externals()), &config.structures).map_err(StageError::new)?;
         let patients: Vec<CasePatient<'_>> =
             listing.entries.iter().map(|e| CasePatient { case: &e.id, patient: &e.id }).collect();
         let splits = split_cases(&patients, config.split).map_err(StageError::new)?;

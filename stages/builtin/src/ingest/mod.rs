@@ -64,7 +64,8 @@ fn write_table(
     let columns: Vec<_> = fixed.into_iter().chain(details.iter().copied()).collect();
     let mut table = Table::new(&columns);
     for (image, _, cells) in cases {
-        let texts = [&image.id, &image.patient, &image.dataset].map(|text| Cell::from(text.as_str()));
+        let texts =
+            [&image.id, &image.patient, &image.dataset].map(|text| Cell::from(text.as_str()));
         let split = Cell::from(image.split.name());
         let row = texts.into_iter().chain([split]).chain(cells.iter().cloned());
         table.push(row.collect()).map_err(StageError::new)?;

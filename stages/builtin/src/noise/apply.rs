@@ -46,7 +46,8 @@ pub struct Apply;
 impl Stage for Apply {
     const NAME: &'static str = "noise.apply";
     const VERSION: u32 = 1;
-    const ABOUT: &'static str = "Makes the labels of a simulated source with a calibrated simulator.";
+    const ABOUT: &'static str =
+        "Makes the labels of a simulated source with a calibrated simulator.";
     const PER_SHARD: bool = true;
     type Config = ApplyConfig;
     type Inputs = ApplyInputs;

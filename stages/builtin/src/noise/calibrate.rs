@@ -105,7 +105,10 @@ impl<S: NamedSimulator> Stage for Calibrate<S> {
             if value > low && value < high {
                 Ok(())
             } else {
-                Err(Refusal::new(key, format!("expected a number between {low} and {high}: got {value}")))
+                Err(Refusal::new(
+                    key,
+                    format!("expected a number between {low} and {high}: got {value}"),
+                ))
             }
         };
         inside("target_dice", config.target_dice, 0.0, 1.0)?;
@@ -126,16 +129,15 @@ impl<S: NamedSimulator> Stage for Calibrate<S> {
     ) -> Result<(), StageError> {
         let truth = labels(&inputs.truth)?;
         if truth.is_empty() {
-            return Err(StageError::new(ShardsError::EmptySplit { split: "train", purpose: "calibrated" }));
+            return Err(StageError::new(ShardsError::EmptySplit {
+                split: "train",
+                purpose: "calibrated",
+            }));
         }
         let name = config.source.clone().unwrap_or_else(|| config.options.name().to_owned());
         let cases: Vec<NoiseCase<'_>> = truth
             .values()
-            .map(|label| NoiseCase {
-                id: &label.id,
-                mask: &label.mask,
-                spacing: PIXELS,
-            })
+            .map(|label| NoiseCase { id: &label.id, mask: &label.mask, spacing: PIXELS })
             .collect();
         let source = NoiseSource {
             simulator: &config.options,

@@ -6,7 +6,9 @@
 pub mod apply;
 mod calibrate;
 
-pub use calibrate::{Calibrate, CalibrateConfig, CalibrateInputs, CalibrateOutputs, NamedSimulator};
+pub use calibrate::{
+    Calibrate, CalibrateConfig, CalibrateInputs, CalibrateOutputs, NamedSimulator,
+};
 
 use engine::Registry;
 use imaging::noise::{Correlation, Erase, ErodeDilate, FlipSquare, Polygonize, Shift, Simulator};

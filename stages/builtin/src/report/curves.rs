@@ -53,9 +53,10 @@ fn comparison(
 /// The values of a column by epoch; none where the column is absent or empty.
 fn line(log: &Log, column: &str) -> Option<Line> {
     let values = log.metrics.numbers(column)?;
-    let points = values.iter().enumerate().filter_map(|(epoch, value)| Some([epoch as f64, (*value)?]));
+    let points =
+        values.iter().enumerate().filter_map(|(epoch, value)| Some([epoch as f64, (*value)?]));
     let points: Vec<[f64; 2]> = points.collect();
-    (!points.is_empty()).then(|| Line { seed: Some(log.summary.rng_seed), points })
+    (!points.is_empty()).then_some(Line { seed: Some(log.summary.rng_seed), points })
 }
 
 fn uncertainty(logs: &[Log]) -> Option<CurveFigure> {

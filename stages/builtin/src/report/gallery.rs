@@ -54,14 +54,19 @@ fn gallery_case(
         });
         found.collect()
     };
-    let of_kind = |kind: SourceKind| labels.iter().find(|label| label.id == case.id && label.kind == kind);
+    let of_kind =
+        |kind: SourceKind| labels.iter().find(|label| label.id == case.id && label.kind == kind);
     let truth = of_kind(SourceKind::Truth);
     let dice = |label: &CaseLabel| {
         Overlap::count(&truth?.mask, &label.mask).ok()?.dice(EmptyPolicy::default())
     };
     let annotations = sources.iter().filter_map(|source| {
         let label = labels.iter().find(|label| label.id == case.id && label.source == *source)?;
-        Some(CaseMask { source: source.clone(), mask: mask_picture(&label.mask), dice: dice(label) })
+        Some(CaseMask {
+            source: source.clone(),
+            mask: mask_picture(&label.mask),
+            dice: dice(label),
+        })
     });
     let prediction = of_kind(SourceKind::Predicted);
     GalleryCase {

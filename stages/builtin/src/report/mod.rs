@@ -94,7 +94,8 @@ pub struct MakeReport;
 impl Stage for MakeReport {
     const NAME: &'static str = "report";
     const VERSION: u32 = 1;
-    const ABOUT: &'static str = "Makes one HTML page of an experiment's scores, curves, calibrations and maps.";
+    const ABOUT: &'static str =
+        "Makes one HTML page of an experiment's scores, curves, calibrations and maps.";
     type Config = ReportConfig;
     type Inputs = ReportInputs;
     type Outputs = ReportOutputs;
@@ -142,7 +143,8 @@ fn read_logs(inputs: &[Input]) -> Result<Vec<Log>, StageError> {
             label: without_axis(&input.cell, "seed"),
             trace: trace(input),
             summary: read_json(input.file("summary.json")?)?,
-            metrics: Table::read_parquet(input.file("metrics.parquet")?).map_err(StageError::new)?,
+            metrics: Table::read_parquet(input.file("metrics.parquet")?)
+                .map_err(StageError::new)?,
         })
     };
     inputs.iter().map(read).collect()
@@ -163,7 +165,8 @@ fn trace(input: &Input) -> Trace {
 }
 
 fn head(config: &ReportConfig, inputs: &ReportInputs, logs: &[Log]) -> Result<Head, StageError> {
-    let cases = Table::read_parquet(inputs.cases.file("cases.parquet")?).map_err(StageError::new)?;
+    let cases =
+        Table::read_parquet(inputs.cases.file("cases.parquet")?).map_err(StageError::new)?;
     let texts = |name: &str| -> Vec<String> {
         let column = cases.texts(name).unwrap_or_default();
         column.into_iter().flatten().map(str::to_owned).collect()
@@ -172,7 +175,8 @@ fn head(config: &ReportConfig, inputs: &ReportInputs, logs: &[Log]) -> Result<He
     texts("split").into_iter().for_each(|split| *splits.entry(split).or_default() += 1);
     let count = |split: &str| splits.get(split).copied().unwrap_or(0);
     let fact = |name: &str, value: String| Fact { name: name.to_owned(), value };
-    let seeds: std::collections::BTreeSet<u64> = logs.iter().map(|log| log.summary.rng_seed).collect();
+    let seeds: std::collections::BTreeSet<u64> =
+        logs.iter().map(|log| log.summary.rng_seed).collect();
     Ok(Head {
         title: config.title.clone(),
         scale: Some(config.scale.clone()).filter(|scale| !scale.is_empty()),
@@ -187,7 +191,11 @@ fn head(config: &ReportConfig, inputs: &ReportInputs, logs: &[Log]) -> Result<He
         ],
         sentence: None,
         settings: settings(logs),
-        warnings: logs.iter().filter(|log| !log.summary.primary_trained).map(never_trained).collect(),
+        warnings: logs
+            .iter()
+            .filter(|log| !log.summary.primary_trained)
+            .map(never_trained)
+            .collect(),
     })
 }
 
@@ -224,8 +232,12 @@ fn settings(logs: &[Log]) -> Vec<Setting> {
 
 fn flatten(name: &str, value: &serde_json::Value, settings: &mut Vec<Setting>) {
     match value.as_object() {
-        Some(fields) => fields.iter().for_each(|(key, value)| flatten(&format!("{name}.{key}"), value, settings)),
-        None => settings.push(Setting { name: name.to_owned(), value: value.to_string(), note: None }),
+        Some(fields) => fields
+            .iter()
+            .for_each(|(key, value)| flatten(&format!("{name}.{key}"), value, settings)),
+        None => {
+            settings.push(Setting { name: name.to_owned(), value: value.to_string(), note: None })
+        }
     }
 }
 

@@ -15,9 +15,8 @@ use crate::{
 
 /// Names of the simulated sources.
 pub(super) fn source_names(inputs: &[Input]) -> Result<Vec<String>, StageError> {
-    let name = |input: &Input| {
-        Ok(read_json::<SimulatedSource>(input.file("simulator.json")?)?.source)
-    };
+    let name =
+        |input: &Input| Ok(read_json::<SimulatedSource>(input.file("simulator.json")?)?.source);
     inputs.iter().map(name).collect()
 }
 

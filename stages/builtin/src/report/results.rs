@@ -77,7 +77,11 @@ fn read_structure(input: &Input, table: &Table, structure: String) -> Scored {
 }
 
 /// One table a structure.
-pub(super) fn tables(config: &ReportConfig, scored: &[Scored], sources: &[String]) -> Vec<ResultTable> {
+pub(super) fn tables(
+    config: &ReportConfig,
+    scored: &[Scored],
+    sources: &[String],
+) -> Vec<ResultTable> {
     let mut structures: Vec<&str> = Vec::new();
     scored.iter().for_each(|row| {
         if !structures.contains(&row.structure.as_str()) {
@@ -87,7 +91,12 @@ pub(super) fn tables(config: &ReportConfig, scored: &[Scored], sources: &[String
     structures.into_iter().map(|structure| table(config, scored, structure, sources)).collect()
 }
 
-fn table(config: &ReportConfig, scored: &[Scored], structure: &str, sources: &[String]) -> ResultTable {
+fn table(
+    config: &ReportConfig,
+    scored: &[Scored],
+    structure: &str,
+    sources: &[String],
+) -> ResultTable {
     let own: Vec<&Scored> = scored.iter().filter(|row| row.structure == structure).collect();
     let unit = own.first().map(|row| row.unit.clone()).unwrap_or_default();
     let mut rows: Vec<ResultRow> = Vec::new();
@@ -96,7 +105,11 @@ fn table(config: &ReportConfig, scored: &[Scored], structure: &str, sources: &[S
             own.iter().filter(|row| row.method == method && row.subset == subset).collect();
         let paper = config.paper.iter().find(|row| row.method == method && row.subset == subset);
         rows.push(ResultRow {
-            label: if subset.is_empty() { method.to_owned() } else { format!("{method} · {subset}") },
+            label: if subset.is_empty() {
+                method.to_owned()
+            } else {
+                format!("{method} · {subset}")
+            },
             uses: uses(subset, sources.len()),
             reference: config.upper_bounds.iter().any(|name| name == method),
             note: None,
@@ -159,13 +172,22 @@ fn paper_values(row: &PaperRow) -> Vec<Option<f64>> {
 }
 
 fn seed_run(run: &Scored) -> SeedRun {
-    let mut values: Vec<Option<f64>> =
-        run.values.iter().zip(METRICS).map(|(summary, (_, _, factor, ..))| Some(summary.mean? * factor)).collect();
+    let mut values: Vec<Option<f64>> = run
+        .values
+        .iter()
+        .zip(METRICS)
+        .map(|(summary, (_, _, factor, ..))| Some(summary.mean? * factor))
+        .collect();
     values.insert(2, run.values[0].mean.map(|dice| jaccard_from_mean_dice(dice) * 100.0));
     if !run.trained {
         values.fill(None);
     }
-    SeedRun { seed: run.seed, n_cases: Some(run.values[0].n), values, trace: Some(run.trace.clone()) }
+    SeedRun {
+        seed: run.seed,
+        n_cases: Some(run.values[0].n),
+        values,
+        trace: Some(run.trace.clone()),
+    }
 }
 
 /// Means of Dice over seeds, by method and subset, in the order of the cells.
@@ -174,7 +196,8 @@ fn mean_dice(scored: &[Scored]) -> Vec<(String, Summary)> {
     let rows = rows_in_order(&all);
     let summary = |(method, subset): (&str, &str)| {
         let own = all.iter().filter(|row| row.method == method && row.subset == subset);
-        let name = if subset.is_empty() { method.to_owned() } else { format!("{method} on {subset}") };
+        let name =
+            if subset.is_empty() { method.to_owned() } else { format!("{method} on {subset}") };
         (name, Summary::of(own.map(|row| row.values[0].mean)))
     };
     rows.into_iter().map(summary).collect()
@@ -238,7 +261,9 @@ pub(super) fn rows(scored: &[Scored]) -> Vec<TableRow> {
             continue;
         }
         done.push(key);
-        let same = |row: &&&Scored| (row.method.as_str(), row.subset.as_str(), row.structure.as_str()) == key;
+        let same = |row: &&&Scored| {
+            (row.method.as_str(), row.subset.as_str(), row.structure.as_str()) == key
+        };
         for (i, (metric, ..)) in METRICS.iter().enumerate() {
             let over_seeds = Summary::of(trained.iter().filter(same).map(|row| row.values[i].mean));
             rows.push(table_row(run, None, metric, &over_seeds));

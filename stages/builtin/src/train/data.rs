@@ -52,7 +52,11 @@ pub(crate) fn samples_of_split(
     Ok((samples, names))
 }
 
-fn masks_of(input: &Input, cases: &[CaseImage], structures: &[String]) -> Result<Vec<u8>, StageError> {
+fn masks_of(
+    input: &Input,
+    cases: &[CaseImage],
+    structures: &[String],
+) -> Result<Vec<u8>, StageError> {
     masks(&read_source(input)?, cases, structures)
 }
 
@@ -60,10 +64,15 @@ fn read_source(input: &Input) -> Result<Source<'_>, StageError> {
     Ok(Source { cell: &input.cell, labels: labels(input)? })
 }
 
-fn find<'a>(source: &'a Source<'_>, case: &str, structure: &str) -> Result<&'a CaseLabel, StageError> {
+fn find<'a>(
+    source: &'a Source<'_>,
+    case: &str,
+    structure: &str,
+) -> Result<&'a CaseLabel, StageError> {
     let key = (case.to_owned(), structure.to_owned());
     source.labels.get(&key).ok_or_else(|| {
-        let mut found: Vec<String> = source.labels.keys().map(|(_, structure)| structure.clone()).collect();
+        let mut found: Vec<String> =
+            source.labels.keys().map(|(_, structure)| structure.clone()).collect();
         found.sort();
         found.dedup();
         let cell = source.cell.to_owned();
@@ -75,12 +84,20 @@ fn find<'a>(source: &'a Source<'_>, case: &str, structure: &str) -> Result<&'a C
     })
 }
 
-fn source_name(source: &Source<'_>, case: &str, structures: &[String]) -> Result<String, StageError> {
+fn source_name(
+    source: &Source<'_>,
+    case: &str,
+    structures: &[String],
+) -> Result<String, StageError> {
     Ok(find(source, case, &structures[0])?.source.clone())
 }
 
 /// Masks `[case, row, column, structure]` of 0 and 1.
-fn masks(source: &Source<'_>, cases: &[CaseImage], structures: &[String]) -> Result<Vec<u8>, StageError> {
+fn masks(
+    source: &Source<'_>,
+    cases: &[CaseImage],
+    structures: &[String],
+) -> Result<Vec<u8>, StageError> {
     let mut all = Vec::new();
     for case in cases {
         let labels = structures.iter().map(|structure| find(source, &case.id, structure));

@@ -13,8 +13,8 @@ use datasets::{
 };
 use engine::{Ctx, Input, Out, StageError};
 use nets::{
-    Architecture, Checkpoint, EpochMetrics, HookError, Hooks, Model, ModelInfo, Outcome, Progress, Samples,
-    TaskShape, Training, TrainingConfig, write_model,
+    Architecture, Checkpoint, EpochMetrics, HookError, Hooks, Model, ModelInfo, Outcome, Progress,
+    Samples, TaskShape, Training, TrainingConfig, write_model,
 };
 use serde::{Deserialize, Serialize};
 
@@ -153,19 +153,18 @@ fn train_with_checkpoints(
         ctx.progress(fraction, &format!("epoch {} of {n_epochs}", at.epoch + 1));
         if ctx.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let mut keep = |checkpoint: &Checkpoint| keep_checkpoint(folder, checkpoint).map_err(HookError::from);
-    let mut hooks = Hooks {
-        progress: Some(&mut progress),
-        epoch: None,
-        checkpoint: Some(&mut keep),
-    };
+    let mut keep =
+        |checkpoint: &Checkpoint| keep_checkpoint(folder, checkpoint).map_err(HookError::from);
+    let mut hooks =
+        Hooks { progress: Some(&mut progress), epoch: None, checkpoint: Some(&mut keep) };
     training.run(model.trainable_mut(), &mut hooks, resume.as_ref()).map_err(StageError::new)
 }
 
 /// Checkpoint files in a folder, oldest first.
 fn checkpoint_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let finished = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
+    let finished =
+        |path: &PathBuf| path.extension().is_some_and(|extension| extension == "safetensors");
     let mut files: Vec<PathBuf> = entries.filter(finished).collect();
     files.sort();
     files
@@ -211,10 +210,13 @@ fn write_metrics(
         "u_a",
         "u_b",
     ];
-    let whole = ["epoch", "n_steps", "n_primary_steps", "n_skipped_steps"].map(|name| (name, Kind::Integer));
-    let per_source: Vec<String> = sources.iter().map(|source| format!("uncertainty_{source}")).collect();
+    let whole = ["epoch", "n_steps", "n_primary_steps", "n_skipped_steps"]
+        .map(|name| (name, Kind::Integer));
+    let per_source: Vec<String> =
+        sources.iter().map(|source| format!("uncertainty_{source}")).collect();
     let numbers = fixed.into_iter().chain(per_source.iter().map(String::as_str));
-    let columns: Vec<_> = whole.into_iter().chain(numbers.map(|name| (name, Kind::Number))).collect();
+    let columns: Vec<_> =
+        whole.into_iter().chain(numbers.map(|name| (name, Kind::Number))).collect();
     let mut table = Table::new(&columns);
     for epoch in metrics {
         table.push(metrics_row(epoch, sources.len())).map_err(StageError::new)?;
@@ -226,7 +228,8 @@ fn write_metrics(
 
 fn metrics_row(epoch: &EpochMetrics, n_sources: usize) -> Vec<Cell> {
     let quality = epoch.quality.as_ref();
-    let whole = [epoch.epoch, epoch.n_steps, epoch.n_primary_steps, epoch.n_skipped_steps].map(Cell::from);
+    let whole =
+        [epoch.epoch, epoch.n_steps, epoch.n_primary_steps, epoch.n_skipped_steps].map(Cell::from);
     let numbers = [
         Some(epoch.learning_rate),
         Some(epoch.alpha),
@@ -241,7 +244,7 @@ fn metrics_row(epoch: &EpochMetrics, n_sources: usize) -> Vec<Cell> {
         quality.map(|quality| quality.u_a),
         quality.map(|quality| quality.u_b),
     ];
-    let uncertainty =
-        (0..n_sources).map(|source| quality.and_then(|quality| quality.uncertainty.get(source).copied()));
+    let uncertainty = (0..n_sources)
+        .map(|source| quality.and_then(|quality| quality.uncertainty.get(source).copied()));
     whole.into_iter().chain(numbers.into_iter().chain(uncertainty).map(Cell::from)).collect()
 }

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Ctx, Many, One, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
+use engine::{
+    Ctx, Many, One, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs,
+};
 use nets::{Architecture, NetsError, TrainingConfig, UmaConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -125,6 +127,7 @@ pub(super) fn training_resources(threads: usize) -> Resources {
 
 /// Facts of the machine on which trained bytes depend.
 pub(crate) fn environment() -> BTreeMap<String, String> {
-    let facts = [("device", "cpu".to_owned()), ("instructions", nets::instruction_set().to_owned())];
+    let facts =
+        [("device", "cpu".to_owned()), ("instructions", nets::instruction_set().to_owned())];
     facts.map(|(name, fact)| (name.to_owned(), fact)).into_iter().collect()
 }

@@ -13,7 +13,7 @@ const SOURCES: [&str; 5] = ["erode/dilate", "shift", "square", "polygon", "erase
 const SIDE: usize = 96;
 
 /// Builds the report.
-pub fn demo() -> ReportData {
+pub(crate) fn demo() -> ReportData {
     ReportData {
         head: head(),
         results: vec![results()],

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Links, Numbering, TraceView};
 use crate::data::{Better, Metric, ResultRow, ResultTable};
 use crate::error::ReportError;
-use crate::stats::{Ranked, Summary, order_against_paper, summarize};
+use crate::stats::{Ranked, Summary, Swap, order_against_paper, summarize};
 use crate::text::{number, signed};
 
 /// Pairs of rows that a remark names at most.
@@ -84,7 +84,6 @@ impl<'a> ResultView<'a> {
             .enumerate()
             .map(|(index, row)| row_view(row, index, &columns))
             .collect();
-        let orders = columns.iter().filter_map(|column| column.remark(table));
         let run_traces =
             table.rows.iter().flat_map(|row| &row.runs).filter_map(|run| run.trace.as_ref());
         Ok(Self {
@@ -97,7 +96,7 @@ impl<'a> ResultView<'a> {
             metrics: columns.iter().map(Column::view).collect(),
             rows,
             any_reference: table.rows.iter().any(|row| row.reference),
-            remarks: table.remarks.iter().cloned().chain(orders).collect(),
+            remarks: table.remarks.iter().cloned().chain(order_remarks(table, &columns)).collect(),
             seeds: seed_views(table, links),
             traces: links.traces(table.traces.iter().chain(run_traces)),
         })
@@ -196,46 +195,61 @@ impl<'a> Column<'a> {
     }
 
     /// Says how the order of the rows agrees with the paper's; absent below two rows that can be compared.
-    fn remark(&self, table: &ResultTable) -> Option<String> {
-        let rows: Vec<Ranked> = table
-            .rows
-            .iter()
-            .enumerate()
-            .filter_map(|(index, row)| {
-                let Summary { mean, sd, .. } = self.summaries[index];
-                Some(Ranked { label: row.label.clone(), ours: mean?, sd, paper: self.paper[index] })
+    fn order_remark(&self, table: &ResultTable) -> Option<String> {
+        let rows = table.rows.iter().zip(&self.summaries).zip(&self.paper);
+        let rows: Vec<Ranked> = rows
+            .filter_map(|((row, summary), paper)| {
+                let (label, sd) = (row.label.clone(), summary.sd);
+                Some(Ranked { label, ours: summary.mean?, sd, paper: *paper })
             })
             .collect();
         let (pairs, swaps) = order_against_paper(&rows);
         if pairs == 0 {
             return None;
         }
-        let head = format!(
-            "{}: {} of {pairs} pairs of rows stand in the paper’s order",
-            self.metric.name,
-            pairs - swaps.len()
-        );
-        if swaps.is_empty() {
-            return Some(format!("{head}."));
+        let agreeing = pairs - swaps.len();
+        let mut remark = format!("{agreeing} of {pairs} pairs of rows stand in the paper’s order");
+        if !swaps.is_empty() {
+            let mut named: Vec<String> = swaps
+                .iter()
+                .take(MOST_SWAPS)
+                .map(|swap| describe(swap, self.metric.better))
+                .collect();
+            if swaps.len() > MOST_SWAPS {
+                named.push(format!("{} more", swaps.len() - MOST_SWAPS));
+            }
+            remark.push_str("; turned round: ");
+            remark.push_str(&named.join("; "));
         }
-        let mut named: Vec<String> = swaps
-            .iter()
-            .take(MOST_SWAPS)
-            .map(|swap| {
-                let (first, second) = match self.metric.better {
-                    Better::Higher => (&swap.larger_here, &swap.larger_in_paper),
-                    Better::Lower => (&swap.larger_in_paper, &swap.larger_here),
-                };
-                let weight =
-                    if swap.within_spread { " (within the spread over seeds)" } else { "" };
-                format!("“{first}” is here not behind “{second}”{weight}")
-            })
-            .collect();
-        if swaps.len() > MOST_SWAPS {
-            named.push(format!("{} more", swaps.len() - MOST_SWAPS));
-        }
-        Some(format!("{head}; turned round: {}.", named.join("; ")))
+        remark.push('.');
+        Some(remark)
     }
+}
+
+/// Says which row comes before which, unlike in the paper.
+fn describe(swap: &Swap, better: Better) -> String {
+    let (first, second) = match better {
+        Better::Higher => (&swap.larger_here, &swap.larger_in_paper),
+        Better::Lower => (&swap.larger_in_paper, &swap.larger_here),
+    };
+    let relation = if swap.level { "is level with" } else { "comes before" };
+    let weight = if swap.within_spread { " (within the spread over seeds)" } else { "" };
+    format!("“{first}” {relation} “{second}”{weight}")
+}
+
+/// Remarks on the order of all columns; columns of which the same can be said share one.
+fn order_remarks(table: &ResultTable, columns: &[Column<'_>]) -> Vec<String> {
+    let mut remarks: Vec<(Vec<&str>, String)> = Vec::new();
+    for column in columns {
+        let Some(remark) = column.order_remark(table) else {
+            continue;
+        };
+        match remarks.iter_mut().find(|(_, known)| *known == remark) {
+            Some((names, _)) => names.push(&column.metric.name),
+            None => remarks.push((vec![&column.metric.name], remark)),
+        }
+    }
+    remarks.into_iter().map(|(names, remark)| format!("{}: {remark}", names.join(", "))).collect()
 }
 
 fn row_view<'a>(row: &'a ResultRow, index: usize, columns: &[Column<'_>]) -> RowView<'a> {
@@ -363,7 +377,7 @@ mod tests {
         assert_eq!(
             view(&table).remarks,
             [
-                "Dice: 2 of 3 pairs of rows stand in the paper’s order; turned round: “a” is here not behind “b”."
+                "Dice: 2 of 3 pairs of rows stand in the paper’s order; turned round: “a” comes before “b”."
             ]
         );
     }

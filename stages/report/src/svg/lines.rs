@@ -8,7 +8,6 @@ use crate::text::{compact, cut};
 
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 280.0;
-const TOP: f64 = 30.0;
 const BOTTOM: f64 = 42.0;
 const LEFT: f64 = 50.0;
 
@@ -43,10 +42,10 @@ pub fn line_chart(panel: &Panel, x_label: &str, order: &[String]) -> String {
         escape(&describe(panel, x_label))
     );
     write_axes(&mut svg, panel, x_label, &x_axis, &y_axis);
-    write_rules(&mut svg, panel, &x_axis, &y_axis);
     for drawn in &drawn {
         drawn.write(&mut svg, &x_axis, &y_axis);
     }
+    write_rules(&mut svg, panel, &drawn, &x_axis, &y_axis);
     write_labels(&mut svg, &drawn, &x_axis, &y_axis);
     svg.push_str("</svg>");
     svg
@@ -140,12 +139,13 @@ fn mean_line(lines: &[Line]) -> Vec<[f64; 2]> {
 fn axes(panel: &Panel, right: f64) -> [Axis; 2] {
     let points =
         || panel.series.iter().flat_map(|series| &series.lines).flat_map(|line| &line.points);
+    let top = if panel.y_label.is_empty() { 10.0 } else { 30.0 };
     let asked = panel.y_range.into_iter().flatten();
     let values =
         points().map(|point| point[1]).chain(panel.rules.iter().map(|rule| rule.y)).chain(asked);
     let x_axis = Axis::around(points().map(|point| point[0]), AxisScale::Linear);
     let y_axis = Axis::around(values, panel.y_scale).rounded(5);
-    [x_axis.onto(LEFT + 6.0, WIDTH - right), y_axis.onto(HEIGHT - BOTTOM, TOP)]
+    [x_axis.onto(LEFT + 6.0, WIDTH - right), y_axis.onto(HEIGHT - BOTTOM, top)]
 }
 
 fn write_axes(svg: &mut String, panel: &Panel, x_label: &str, x_axis: &Axis, y_axis: &Axis) {
@@ -170,10 +170,20 @@ fn write_axes(svg: &mut String, panel: &Panel, x_label: &str, x_axis: &Axis, y_a
     write_text(svg, [2.0, 12.0], "name", "start", &panel.y_label);
 }
 
-fn write_rules(svg: &mut String, panel: &Panel, x_axis: &Axis, y_axis: &Axis) {
+/// Writes the horizontal lines, each labelled at the side where the curves are farther away.
+fn write_rules(svg: &mut String, panel: &Panel, drawn: &[Drawn<'_>], x_axis: &Axis, y_axis: &Axis) {
     for rule in &panel.rules {
-        if let Some(y) = y_axis.place(rule.y) {
-            write_line(svg, [LEFT, y], [x_axis.to, y], "rule");
+        let Some(y) = y_axis.place(rule.y) else {
+            continue;
+        };
+        write_line(svg, [LEFT, y], [x_axis.to, y], "rule");
+        let distance = |end: fn(&[[f64; 2]]) -> Option<&[f64; 2]>| {
+            let ends = drawn.iter().filter_map(|drawn| y_axis.place(end(&drawn.mean)?[1]));
+            ends.map(|end| (end - y).abs()).fold(f64::INFINITY, f64::min)
+        };
+        if distance(<[_]>::first) > distance(<[_]>::last) {
+            write_text(svg, [x_axis.from + 4.0, y - 4.0], "rule-label", "start", &rule.label);
+        } else {
             write_text(svg, [x_axis.to - 4.0, y - 4.0], "rule-label", "end", &rule.label);
         }
     }
@@ -185,7 +195,8 @@ fn write_labels(svg: &mut String, drawn: &[Drawn<'_>], x_axis: &Axis, y_axis: &A
         drawn.iter().filter_map(|drawn| Some((drawn.end(x_axis, y_axis)?, drawn))).collect();
     ends.sort_by(|first, second| first.0[1].total_cmp(&second.0[1]));
     let wanted: Vec<f64> = ends.iter().map(|(end, _)| end[1]).collect();
-    for ((end, drawn), y) in ends.iter().zip(spread(&wanted, LABEL_HEIGHT, TOP, y_axis.from)) {
+    for ((end, drawn), y) in ends.iter().zip(spread(&wanted, LABEL_HEIGHT, y_axis.to, y_axis.from))
+    {
         let x = x_axis.to + 10.0;
         // Writing into a string cannot fail.
         let _ = write!(

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     View,
-    parquet::{ShardView, write_pictures},
+    parquet::{ShardView, tell_pictures, write_pictures},
 };
 use crate::{
     console::Console,
@@ -34,6 +34,7 @@ pub(super) struct Details<'a> {
     store: &'a Store,
     /// By part; no content where it cannot be shown.
     contents: Vec<Content>,
+    n_pictures: usize,
 }
 
 enum Content {
@@ -51,13 +52,13 @@ impl<'a> Details<'a> {
         view: &View<'_>,
     ) -> Result<Self, CliError> {
         let mut contents = Vec::new();
-        let mut shown = 0;
+        let (mut shown, mut n_pictures) = (0, 0);
         for part in &stored.manifest.parts {
             let path = store.blob(&part.blob);
             if let Some(folder) = view.pictures
                 && part.name.ends_with(".parquet")
             {
-                write_pictures(&path, &part.name, folder)?;
+                n_pictures += write_pictures(&path, &part.name, folder)?;
             }
             let content = if view.json || shown < PARTS_SHOWN {
                 Content::read(&part.name, &path, part.bytes, view)?
@@ -67,11 +68,14 @@ impl<'a> Details<'a> {
             shown += usize::from(!matches!(content, Content::Hidden));
             contents.push(content);
         }
-        Ok(Self { stored, store, contents })
+        Ok(Self { stored, store, contents, n_pictures })
     }
 
     /// Prints the artifact.
     pub(super) fn show(&self, view: &View<'_>, console: &mut Console<'_>) -> Result<(), CliError> {
+        if let Some(folder) = view.pictures {
+            tell_pictures(self.n_pictures, folder, console);
+        }
         if view.json {
             return console.json_pretty(&self.to_json());
         }

@@ -6,12 +6,15 @@ use std::{
     path::Path,
 };
 
-use datasets::shard::{ShardDescription, describe, pictures, rows_as_json};
+use datasets::{
+    DatasetsError,
+    shard::{ColumnDescription, ShardDescription, describe, pictures, rows_as_json},
+};
 use serde_json::{Map, Value, json};
 
 use super::View;
 use crate::{
-    console::Console,
+    console::{Console, Label},
     error::CliError,
     text::{Table, count, file_name, shortened, size},
     world::World,
@@ -40,7 +43,7 @@ impl ShardView {
         let limit = if about.n_rows <= MOST_ROWS { about.n_rows } else { n_rows };
         let mut rows = rows_as_json(path, limit).map_err(wrong)?;
         let complete = rows.len() == about.n_rows;
-        let range_of = |column: &datasets::shard::ColumnDescription| {
+        let range_of = |column: &ColumnDescription| {
             let ordered = complete && ORDERED.contains(&column.kind.as_str());
             if ordered { range(&rows, &column.name) } else { None }
         };
@@ -110,7 +113,8 @@ pub(super) fn show_file(
     let shard = ShardView::read(path, &name, view.rows)?;
     if let Some(folder) = view.pictures {
         let stem = path.file_name().unwrap_or_default().to_string_lossy();
-        write_pictures(path, &stem, folder)?;
+        let n = write_pictures(path, &stem, folder)?;
+        tell_pictures(n, folder, console);
     }
     if view.json {
         return console.json_pretty(&shard.to_json());
@@ -119,12 +123,17 @@ pub(super) fn show_file(
     shard.show(console)
 }
 
-/// Writes the pictures of a shard into a folder, under names that begin with the shard's.
-pub(super) fn write_pictures(path: &Path, name: &str, folder: &Path) -> Result<(), CliError> {
-    let found =
-        pictures(path).map_err(|source| CliError::Shard { path: name.to_owned(), source })?;
+/// Writes the pictures of a shard into a folder, under names that begin with the shard's, and counts them; a table that
+/// is no shard has none.
+pub(super) fn write_pictures(path: &Path, name: &str, folder: &Path) -> Result<usize, CliError> {
+    let found = match pictures(path) {
+        Ok(found) => found,
+        Err(DatasetsError::MissingColumn { .. }) => return Ok(0),
+        Err(source) => return Err(CliError::Shard { path: name.to_owned(), source }),
+    };
     fs::create_dir_all(folder).map_err(CliError::file("create", folder))?;
     let stem = name.strip_suffix(".parquet").unwrap_or(name);
+    let n = found.len();
     for (picture, png) in found {
         let target = folder.join(file_name(&format!("{stem}-{picture}")));
         // A link under this name would lead out of the folder, so whatever is there goes first.
@@ -132,7 +141,15 @@ pub(super) fn write_pictures(path: &Path, name: &str, folder: &Path) -> Result<(
         let written = File::create_new(&target).and_then(|mut file| file.write_all(&png));
         written.map_err(CliError::file("write", &target))?;
     }
-    Ok(())
+    Ok(n)
+}
+
+/// Says how many pictures lie in a folder now.
+pub(super) fn tell_pictures(n: usize, folder: &Path, console: &mut Console<'_>) {
+    match n {
+        0 => console.say(Label::Warning, "nothing here holds pictures"),
+        n => console.remark(&format!("{} in {}", count(n, "picture"), folder.display())),
+    }
 }
 
 fn range(rows: &[Map<String, Value>], column: &str) -> Option<(Value, Value)> {
