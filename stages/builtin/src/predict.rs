@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     kinds::{Labels, TestImages, Weights},
-    shards::write_label_shard,
+    shards::{refused, write_label_shard},
     train::normalised,
 };
 
@@ -96,7 +96,7 @@ impl Stage for Predict {
     ) -> Result<(), StageError> {
         let bytes =
             std::fs::read(inputs.weights.file("weights.safetensors")?).map_err(StageError::new)?;
-        let cases = read_images(inputs.images.file(ctx.shard())?).map_err(StageError::new)?;
+        let cases = read_images(inputs.images.file(ctx.shard())?).map_err(refused)?;
         let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.threads()).build();
         let labels = pool.map_err(StageError::new)?.install(|| {
             let (mut model, info) = read_model(&bytes).map_err(StageError::new)?;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     kinds::{Scores, TestLabels},
-    shards::{ShardsError, labels},
+    shards::{ShardsError, labels, refused},
 };
 
 /// Unit of surface distances.
@@ -133,13 +133,12 @@ impl Stage for Score {
         });
         let mut table = Table::new(&columns());
         for row in rows.collect::<Result<Vec<_>, StageError>>()? {
-            table.push(row).map_err(StageError::new)?;
+            table.push(row).map_err(refused)?;
         }
         let scores = &outputs.scores;
-        let content =
-            table.write_parquet(&scores.path("scores.parquet")).map_err(StageError::new)?;
+        let content = table.write_parquet(&scores.path("scores.parquet")).map_err(refused)?;
         scores.content("scores.parquet", content);
-        table.write_json_lines(&scores.path("scores.jsonl")).map_err(StageError::new)
+        table.write_json_lines(&scores.path("scores.jsonl")).map_err(refused)
     }
 }
 

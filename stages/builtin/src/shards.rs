@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use datasets::{
-    CaseImage, CaseLabel,
+    CaseImage, CaseLabel, DatasetsError,
     shard::{read_images, read_labels, write_images, write_labels},
 };
 use engine::{Ctx, Input, Out, StageError};
@@ -71,11 +71,21 @@ pub enum ShardsError {
     },
 }
 
+/// An error of the data with its advice.
+pub(crate) fn refused(error: DatasetsError) -> StageError {
+    let advice = error.hint();
+    let error = StageError::new(error);
+    match advice {
+        Some(advice) => error.hint(advice),
+        None => error,
+    }
+}
+
 /// All images on a port, sorted by case id.
 pub(crate) fn images(input: &Input) -> Result<Vec<CaseImage>, StageError> {
     let mut cases = Vec::new();
     for part in &input.parts {
-        cases.extend(read_images(&part.path).map_err(StageError::new)?);
+        cases.extend(read_images(&part.path).map_err(refused)?);
     }
     cases.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(cases)
@@ -85,7 +95,7 @@ pub(crate) fn images(input: &Input) -> Result<Vec<CaseImage>, StageError> {
 pub(crate) fn labels(input: &Input) -> Result<BTreeMap<(String, String), CaseLabel>, StageError> {
     let mut found = BTreeMap::new();
     for part in &input.parts {
-        for label in read_labels(&part.path).map_err(StageError::new)? {
+        for label in read_labels(&part.path).map_err(refused)? {
             found.insert((label.id.clone(), label.structure.clone()), label);
         }
     }
@@ -99,7 +109,7 @@ pub(crate) fn aligned_labels(
 ) -> Result<Vec<Vec<CaseLabel>>, StageError> {
     let mut rows: BTreeMap<(String, String), Vec<CaseLabel>> = BTreeMap::new();
     for (n_before, input) in inputs.iter().enumerate() {
-        for label in read_labels(input.file(shard)?).map_err(StageError::new)? {
+        for label in read_labels(input.file(shard)?).map_err(refused)? {
             let key = (label.id.clone(), label.structure.clone());
             let row = rows.entry(key).or_default();
             if row.len() != n_before {
@@ -138,7 +148,7 @@ pub(crate) fn write_labels_as<K>(
     part: &str,
     labels: &[CaseLabel],
 ) -> Result<(), StageError> {
-    let content = write_labels(&out.path(part), labels).map_err(StageError::new)?;
+    let content = write_labels(&out.path(part), labels).map_err(refused)?;
     out.content(part, content);
     Ok(())
 }
@@ -149,7 +159,7 @@ pub(crate) fn write_images_as<K>(
     part: &str,
     cases: &[CaseImage],
 ) -> Result<(), StageError> {
-    let content = write_images(&out.path(part), cases).map_err(StageError::new)?;
+    let content = write_images(&out.path(part), cases).map_err(refused)?;
     out.content(part, content);
     Ok(())
 }
@@ -168,4 +178,90 @@ pub(crate) fn write_json<K>(
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, StageError> {
     let bytes = std::fs::read(path).map_err(StageError::new)?;
     serde_json::from_slice(&bytes).map_err(StageError::new)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+    use std::path::PathBuf;
+
+    use datasets::{Mask, SourceKind, Spacing, Split, mask};
+    use engine::{Digest, InputPart};
+
+    use super::*;
+
+    /// A label of a 2 x 3 case of the training split.
+    pub(crate) fn label(case: &str, source: &str, mask: Mask) -> CaseLabel {
+        CaseLabel {
+            id: case.to_owned(),
+            source: source.to_owned(),
+            kind: SourceKind::Human,
+            structure: "lung".to_owned(),
+            split: Split::Train,
+            mask,
+            probability: None,
+            spacing: Spacing::unit(),
+            params: None,
+        }
+    }
+
+    /// An artifact with one part, as the engine hands it to a stage.
+    pub(crate) fn input(cell: &str, part: &str, path: PathBuf) -> Input {
+        let content = Digest::of(cell.as_bytes());
+        let parts = vec![InputPart { name: part.to_owned(), path, content }];
+        Input { cell: cell.to_owned(), digest: content, parts }
+    }
+
+    fn sources(labels: &[&[CaseLabel]]) -> (tempfile::TempDir, Vec<Input>) {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |(i, labels): (usize, &&[CaseLabel])| {
+            let path = folder.path().join(format!("{i}.parquet"));
+            datasets::shard::write_labels(&path, labels).unwrap();
+            input(&format!("source{i}"), "train-0.parquet", path)
+        };
+        let inputs = labels.iter().enumerate().map(write).collect();
+        (folder, inputs)
+    }
+
+    fn drawn() -> Mask {
+        mask!["# . .", "# # ."]
+    }
+
+    #[test]
+    fn labels_line_up_by_case_in_the_order_of_the_sources() {
+        let (_folder, inputs) = sources(&[
+            &[label("a", "x", drawn()), label("b", "x", drawn())],
+            &[label("b", "y", drawn()), label("a", "y", drawn())],
+        ]);
+        let rows = aligned_labels(&inputs, "train-0.parquet").unwrap();
+        let names: Vec<Vec<(&str, &str)>> =
+            rows.iter().map(|row| row.iter().map(|l| (&*l.id, &*l.source)).collect()).collect();
+        assert_eq!(names, [[("a", "x"), ("a", "y")], [("b", "x"), ("b", "y")]]);
+    }
+
+    #[test]
+    fn a_missing_or_extra_label_names_its_case_and_cell() {
+        let both = [label("a", "x", drawn()), label("b", "x", drawn())];
+        let one = [label("a", "y", drawn())];
+        let (_folder, inputs) = sources(&[&both, &one]);
+        let error = aligned_labels(&inputs, "train-0.parquet").unwrap_err().to_string();
+        assert_eq!(error, "case `b` has no label of structure `lung` from cell `source1`");
+        let (_folder, inputs) = sources(&[&one, &both]);
+        let error = aligned_labels(&inputs, "train-0.parquet").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "cell `source1` labels case `b`, structure `lung`, which cell `source0` does not"
+        );
+    }
+
+    #[test]
+    fn a_missing_part_names_those_that_there_are() {
+        let (_folder, inputs) = sources(&[&[label("a", "x", drawn())]]);
+        let error = aligned_labels(&inputs, "train-1.parquet").unwrap_err().to_string();
+        assert!(
+            error.contains("no part `train-1.parquet`: it has [\"train-0.parquet\"]"),
+            "{error}"
+        );
+    }
 }

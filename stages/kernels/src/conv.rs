@@ -332,4 +332,36 @@ mod tests {
             }
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            cases: 60,
+            rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+            failure_persistence: None,
+            ..Default::default()
+        })]
+
+        #[test]
+        fn any_shape_agrees_with_the_definition(
+            taps in [0..2_usize, 0..2_usize, 0..3_usize],
+            in_channels in [1..40_usize, 0..20_usize],
+            out_channels in 1..50_usize,
+            axes in [1..4_usize, 1..4_usize, 1..7_usize, 1..9_usize],
+        ) {
+            let case = (taps.map(|taps| 2 * taps + 1), in_channels, out_channels, axes);
+            let setup = setup(case);
+            let joined = reference::joined(&setup.conv, setup.inputs());
+            let (conv, volume, gradient) = (&setup.conv, setup.volume, &setup.gradient);
+            let forward = reference::forward(conv, volume, &joined, &setup.weights);
+            assert_close(&setup.output(None), &forward, &format!("{case:?}"));
+            let mut to_weights = reference::weight_gradient(conv, volume, &joined, gradient);
+            to_weights.iter_mut().for_each(|value| *value += 1.0);
+            assert_close(&setup.weight_gradients()[0], &to_weights, &format!("{case:?} weights"));
+            let mut to_inputs = reference::input_gradient(conv, volume, gradient, &setup.weights);
+            to_inputs.iter_mut().for_each(|value| *value += 1.0);
+            let [first, second] = setup.input_gradients();
+            let found = reference::joined(conv, [&first, &second]);
+            assert_close(&found, &to_inputs, &format!("{case:?} inputs"));
+        }
+    }
 }

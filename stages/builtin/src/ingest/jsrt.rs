@@ -20,6 +20,8 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::shards::refused;
+
 use super::{IngestOutputs, sixteen, write_cases};
 
 /// Settings of [`Jsrt`].
@@ -101,15 +103,14 @@ impl Stage for Jsrt {
         outputs: &IngestOutputs,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let listing =
-            list(&root_of(ctx.externals()), &config.structures).map_err(StageError::new)?;
+        let listing = list(&root_of(ctx.externals()), &config.structures).map_err(refused)?;
         let patients: Vec<CasePatient<'_>> =
             listing.entries.iter().map(|e| CasePatient { case: &e.id, patient: &e.id }).collect();
-        let splits = split_cases(&patients, config.split).map_err(StageError::new)?;
+        let splits = split_cases(&patients, config.split).map_err(refused)?;
         let chosen: Vec<&JsrtEntry> =
             listing.entries.iter().filter(|entry| splits.contains_key(&entry.id)).collect();
         let read = chosen.into_par_iter().map(|entry| {
-            let case = read_case(entry, splits[&entry.id], config.size).map_err(StageError::new)?;
+            let case = read_case(entry, splits[&entry.id], config.size).map_err(refused)?;
             let labels = case.labels();
             let JsrtCase { image, .. } = case;
             let age = entry.clinical.as_ref().and_then(|clinical| clinical.age).map(i64::from);

@@ -14,7 +14,7 @@ use engine::{Out, StageError, outputs};
 
 use crate::{
     kinds::{CaseTable, Images, Labels},
-    shards::{write_images_as, write_labels_as},
+    shards::{refused, write_images_as, write_labels_as},
 };
 
 outputs! {
@@ -44,7 +44,7 @@ pub(crate) fn write_cases(
     shard_cases: NonZeroUsize,
 ) -> Result<(), StageError> {
     let splits = cases.iter().map(|(image, _, _)| (image.id.as_str(), image.split));
-    for part in shard_parts(splits, shard_cases).map_err(StageError::new)? {
+    for part in shard_parts(splits, shard_cases).map_err(refused)? {
         let name = part.file_name();
         let own = || cases.iter().filter(|(image, _, _)| part.cases.contains(&image.id));
         let images: Vec<CaseImage> = own().map(|(image, _, _)| image.clone()).collect();
@@ -68,10 +68,10 @@ fn write_table(
             [&image.id, &image.patient, &image.dataset].map(|text| Cell::from(text.as_str()));
         let split = Cell::from(image.split.name());
         let row = texts.into_iter().chain([split]).chain(cells.iter().cloned());
-        table.push(row.collect()).map_err(StageError::new)?;
+        table.push(row.collect()).map_err(refused)?;
     }
     let path = outputs.cases.path("cases.parquet");
-    let content = table.write_parquet(&path).map_err(StageError::new)?;
+    let content = table.write_parquet(&path).map_err(refused)?;
     outputs.cases.content("cases.parquet", content);
     Ok(())
 }

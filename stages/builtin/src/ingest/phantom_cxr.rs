@@ -16,6 +16,8 @@ use engine::{Ctx, Refusal, Stage, StageError, inputs};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::shards::refused;
+
 use super::{IngestOutputs, sixteen, write_cases};
 
 /// Settings of [`PhantomCxr`].
@@ -83,12 +85,12 @@ impl Stage for PhantomCxr {
         let ids: BTreeMap<String, String> = (0..config.count).map(names).collect();
         let patients: Vec<CasePatient<'_>> =
             ids.iter().map(|(case, patient)| CasePatient { case, patient }).collect();
-        let splits = split_cases(&patients, config.split).map_err(StageError::new)?;
+        let splits = split_cases(&patients, config.split).map_err(refused)?;
         let wanted: Vec<(String, String, Split)> = ids
             .iter()
             .filter_map(|(case, patient)| Some((case.clone(), patient.clone(), *splits.get(case)?)))
             .collect();
-        let drawn = config.phantom.draw_all(config.rng_seed, &wanted).map_err(StageError::new)?;
+        let drawn = config.phantom.draw_all(config.rng_seed, &wanted).map_err(refused)?;
         let cases: Vec<_> = drawn
             .into_iter()
             .map(|case| {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{PIXELS, SimulatedSource};
 use crate::{
     kinds::{Labels, SimulatorSettings},
-    shards::{read_json, write_label_shard},
+    shards::{read_json, refused, write_label_shard},
 };
 
 /// Settings of [`Apply`]: none, the simulator brings its own.
@@ -60,7 +60,7 @@ impl Stage for Apply {
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
         let settings: SimulatedSource = read_json(inputs.simulator.file("simulator.json")?)?;
-        let truth = read_labels(inputs.truth.file(ctx.shard())?).map_err(StageError::new)?;
+        let truth = read_labels(inputs.truth.file(ctx.shard())?).map_err(refused)?;
         let labels: Vec<CaseLabel> =
             truth.into_iter().map(|label| annotate(&settings, label)).collect::<Result<_, _>>()?;
         write_label_shard(&outputs.labels, ctx, &labels)

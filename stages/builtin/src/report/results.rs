@@ -30,6 +30,9 @@ const METRICS: [(&str, &str, f64, usize, Better); 5] = [
     ("hd95_pooled", "95HD pooled", 1.0, 2, Better::Lower),
 ];
 
+/// Metrics that the page shows; `table.json` has them all.
+const N_SHOWN: usize = 4;
+
 /// Reads all scores; the order of the cells is kept.
 pub(super) fn read(inputs: &[Input]) -> Result<Vec<Scored>, StageError> {
     let mut scored = Vec::new();
@@ -152,7 +155,7 @@ fn uses(subset: &str, n: usize) -> Vec<bool> {
 }
 
 fn metrics(unit: &str) -> Vec<Metric> {
-    let mut metrics: Vec<Metric> = METRICS
+    let mut metrics: Vec<Metric> = METRICS[..N_SHOWN]
         .iter()
         .map(|&(_, name, factor, decimals, better)| Metric {
             name: name.to_owned(),
@@ -168,16 +171,13 @@ fn metrics(unit: &str) -> Vec<Metric> {
 
 /// The paper's Jaccard index equals D / (2 − D) of its mean Dice in Tables I, II and V: it stands in that column.
 fn paper_values(row: &PaperRow) -> Vec<Option<f64>> {
-    vec![row.dice, None, row.jaccard, row.assd, row.hd95, None]
+    vec![row.dice, None, row.jaccard, row.assd, row.hd95]
 }
 
 fn seed_run(run: &Scored) -> SeedRun {
-    let mut values: Vec<Option<f64>> = run
-        .values
-        .iter()
-        .zip(METRICS)
-        .map(|(summary, (_, _, factor, ..))| Some(summary.mean? * factor))
-        .collect();
+    let shown = run.values.iter().zip(METRICS).take(N_SHOWN);
+    let mut values: Vec<Option<f64>> =
+        shown.map(|(summary, (_, _, factor, ..))| Some(summary.mean? * factor)).collect();
     values.insert(2, run.values[0].mean.map(|dice| jaccard_from_mean_dice(dice) * 100.0));
     if !run.trained {
         values.fill(None);

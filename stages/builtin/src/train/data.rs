@@ -136,3 +136,81 @@ pub(crate) fn check_structures(structures: &[String]) -> Result<(), Refusal> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+    use datasets::{
+        Spacing, mask,
+        shard::{write_images, write_labels},
+    };
+
+    use super::*;
+    use crate::shards::tests::{input, label};
+
+    fn image(id: &str) -> CaseImage {
+        CaseImage {
+            id: id.to_owned(),
+            patient: id.to_owned(),
+            dataset: "drawn".to_owned(),
+            split: Split::Train,
+            image: Image::new([1, 2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap(),
+            spacing: Spacing::unit(),
+        }
+    }
+
+    fn read(
+        labels: &[CaseLabel],
+        structures: &[&str],
+    ) -> Result<(Samples, Vec<String>), StageError> {
+        let folder = tempfile::tempdir().unwrap();
+        let (images, masks) = (folder.path().join("i.parquet"), folder.path().join("l.parquet"));
+        write_images(&images, &[image("a"), image("b")]).unwrap();
+        write_labels(&masks, labels).unwrap();
+        let structures: Vec<String> = structures.iter().map(|&name| name.to_owned()).collect();
+        let part = "train-0.parquet";
+        let images = input("cases", part, images);
+        let annotations = [input("source1", part, masks)];
+        samples_of_split(Split::Train, "trained", &images, &annotations, None, &structures)
+    }
+
+    #[test]
+    fn samples_hold_normalised_images_and_masks_of_0_and_1() {
+        let drawn = || mask!["# . .", "# # ."];
+        let (samples, sources) =
+            read(&[label("a", "x", drawn()), label("b", "x", drawn())], &["lung"]).unwrap();
+        assert_eq!((samples.rows, samples.columns, samples.n_cases()), (2, 3, 2));
+        assert_eq!(samples.labels, [[1, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0]]);
+        assert_eq!(sources, ["x"]);
+        let (mean, squares) =
+            samples.images.iter().fold((0.0, 0.0), |(m, s), v| (m + v, s + v * v));
+        assert!(mean.abs() < 1e-5 && (squares - 12.0).abs() < 1e-4);
+        samples.validate().unwrap();
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let drawn = || mask!["# . .", "# # ."];
+        let error = |labels: &[CaseLabel], structures: &[&str]| {
+            read(labels, structures).map(|_| ()).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error(&[label("a", "x", drawn())], &["lung"]),
+            "case `b` has no label of structure `lung` from cell `source1`"
+        );
+        assert_eq!(
+            error(&[label("a", "x", drawn()), label("b", "x", drawn())], &["heart"]),
+            "no label of structure `heart` in cell `source1`: it has [\"lung\"]"
+        );
+        assert_eq!(
+            error(&[label("a", "x", drawn()), label("b", "x", mask!["# ."])], &["lung"]),
+            "label of source `x` for case `b` has shape [1, 1, 2] as [slice, row, column]: the image has [1, 2, 3]"
+        );
+    }
+
+    #[test]
+    fn a_constant_image_becomes_zero() {
+        assert_eq!(normalised(&Image::filled([1, 2, 2], 7.0)), [0.0; 4]);
+    }
+}

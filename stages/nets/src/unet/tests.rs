@@ -11,7 +11,7 @@ use crate::testing::streams;
 use crate::{Layout, NamedTensor};
 
 /// Largest difference of our f32 results from the f64 net, relative to the norm of the latter.
-const TOLERANCE: f64 = 2e-4;
+const TOLERANCE: f64 = 1e-5;
 
 fn net(config: UnetConfig) -> Unet {
     let streams = streams(7);
