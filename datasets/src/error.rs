@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use parquet::errors::ParquetError;
 use thiserror::Error;
 
-use crate::case::Split;
+use crate::{case::Split, volume::VolumeError};
 
 /// Everything that this crate refuses, with what was expected and what was found.
 #[derive(Debug, Error)]
@@ -281,6 +281,14 @@ pub enum DatasetsError {
         /// What the decoder says.
         source: image::ImageError,
     },
+    /// A volume (NIfTI, MetaImage, NRRD) that cannot be decoded.
+    #[error("cannot decode {} as a volume", path.display())]
+    Volume {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: VolumeError,
+    },
     /// A picture with colour.
     #[error("{} must be grey: pixel [row, column] = {place:?} is (red, green, blue) = {rgb:?}, {n_coloured} pixels differ", path.display())]
     Coloured {
@@ -391,6 +399,7 @@ impl DatasetsError {
             Self::Coloured { .. } => {
                 Some("convert the picture to one grey channel; a palette must be grey")
             }
+            Self::Volume { source, .. } => source.hint(),
             Self::Transparent { .. } => Some("remove the alpha channel of the picture"),
             Self::MaskValues { .. } => Some(
                 "masks blurred by resampling must be thresholded first, label maps split into one mask a structure",

@@ -12,6 +12,7 @@ mod random;
 pub mod shard;
 mod split;
 pub mod table;
+pub mod volume;
 
 pub use case::{CaseImage, CaseLabel, SourceKind, Spacing, Split};
 pub use error::DatasetsError;

@@ -18,7 +18,8 @@ pub(crate) struct Arguments {
 
 const AFTER_HELP: &str = "\
 The project root is the nearest folder upward that holds `configs/` or `pipeline.toml`.
-Exit codes: 0 done, 1 a stage or the store failed, 2 bad arguments or configuration, 3 `plan --check` found work.";
+Exit codes: 0 done, 1 a stage or the store failed, 2 bad arguments or configuration, 3 `plan --check` found work,
+130 a run was stopped by Ctrl-C.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
@@ -32,6 +33,22 @@ pub(crate) enum Verb {
     Graph(GraphArguments),
     /// Show a run, a cell, an artifact or a Parquet file
     Show(ShowArguments),
+    /// List the runs, newest first
+    History(HistoryArguments),
+    /// Say what differs between two runs: configuration, inputs, outputs and scores
+    Diff(DiffArguments),
+    /// Show the runs that are under way
+    Status(StatusArguments),
+    /// Check every stored file and record for damage
+    Verify(VerifyArguments),
+    /// Remove results that nobody needs any more
+    Gc(GcArguments),
+    /// Say what takes the space of the store
+    Du(DuArguments),
+    /// Keep the results of a run under a name
+    Pin(PinArguments),
+    /// Take a name given by `pin` away
+    Unpin(UnpinArguments),
     /// List the stages, or describe one
     Stages(StagesArguments),
     /// Print the JSON Schema of experiments or of a stage's configuration
@@ -75,6 +92,9 @@ pub(crate) struct RunArguments {
     /// Memory to use, for example `8G` [default: nine tenths of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = crate::text::parse_size)]
     pub(crate) memory: Option<u64>,
+    /// Still build cells that do not need a failed one
+    #[arg(long)]
+    pub(crate) keep_going: bool,
     /// End with one JSON object on stdout
     #[arg(long)]
     pub(crate) json: bool,
@@ -145,6 +165,82 @@ pub(crate) struct ShowArguments {
     /// Write the pictures of shards into this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) pictures: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct HistoryArguments {
+    /// Print one JSON object a run
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DiffArguments {
+    /// The earlier run: `latest`, its id or the beginning of it, or an experiment's name
+    pub(crate) first: String,
+    /// The later run
+    #[arg(default_value = "latest")]
+    pub(crate) second: String,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct StatusArguments {
+    /// Print one JSON object a run
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArguments {
+    /// Hash every file (this is the default)
+    #[arg(long, conflicts_with = "sample")]
+    pub(crate) all: bool,
+    /// Hash this share of the files, for example `0.1` or `10%`; sizes and records are checked in any case
+    #[arg(long, value_name = "SHARE", value_parser = crate::text::parse_share)]
+    pub(crate) sample: Option<f64>,
+    /// Move what is damaged to `quarantine/`, so that the next run builds it again
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GcArguments {
+    /// Only say what would be removed
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Keep what was made or used in this many days
+    #[arg(long, value_name = "N", default_value_t = 30)]
+    pub(crate) keep_days: u32,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DuArguments {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PinArguments {
+    /// The run: `latest`, its id or the beginning of it, or an experiment's name
+    pub(crate) run: String,
+    /// The name: letters, digits, `-` and `_`
+    pub(crate) name: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct UnpinArguments {
+    /// The name
+    pub(crate) name: String,
 }
 
 #[derive(Args, Debug)]

@@ -21,6 +21,7 @@ pub(crate) enum Label {
     Progress,
     Run,
     Start,
+    Wait,
     Warning,
 }
 
@@ -36,6 +37,7 @@ impl Label {
             Self::Progress => "...",
             Self::Run => "run",
             Self::Start => "start",
+            Self::Wait => "wait",
             Self::Warning => "warning:",
         }
     }
@@ -47,13 +49,13 @@ impl Label {
             Self::Error | Self::Failed => "1;31",
             Self::CausedBy | Self::Warning => "33",
             Self::Hint | Self::Run => "36",
-            Self::Progress | Self::Start => "2",
+            Self::Progress | Self::Start | Self::Wait => "2",
         }
     }
 
     /// Whether lines with this word stand in columns below each other.
     fn is_column(self) -> bool {
-        matches!(self, Self::Built | Self::Failed | Self::Progress | Self::Run | Self::Start)
+        !matches!(self, Self::CausedBy | Self::Error | Self::Hint | Self::Warning)
     }
 
     /// The word as it stands in front of a line.

@@ -18,6 +18,8 @@ pub(crate) enum Exit {
     BadInput = 2,
     /// `plan --check` found cells that are not fresh.
     WorkFound = 3,
+    /// A run was stopped from outside: the code that shells give after Ctrl-C.
+    Interrupted = 130,
 }
 
 /// An error of a verb.
@@ -76,6 +78,22 @@ pub(crate) enum CliError {
     NoRun {
         /// The store's folder.
         store: String,
+    },
+    /// A name that fits no finished run.
+    #[error("no finished run is called `{run}`{}", suggestion(nearest))]
+    UnknownRun {
+        /// The name.
+        run: String,
+        /// The nearest id or experiment.
+        nearest: Option<String>,
+    },
+    /// A pin that is not there.
+    #[error("no run is pinned as `{name}`{}", suggestion(nearest))]
+    NoPin {
+        /// The name.
+        name: String,
+        /// The nearest name.
+        nearest: Option<String>,
     },
     /// A name that fits nothing that can be shown.
     #[error(
@@ -171,9 +189,13 @@ impl CliError {
             Self::Config(_)
             | Self::NoStage { .. }
             | Self::NoRun { .. }
+            | Self::UnknownRun { .. }
+            | Self::NoPin { .. }
+            | Self::Store(StoreError::BadPin { .. })
             | Self::NoThing { .. }
             | Self::NoCell { .. }
             | Self::Ambiguous { .. } => Exit::BadInput,
+            Self::Run(RunError::Cancelled { .. }) => Exit::Interrupted,
             _ => Exit::Failed,
         }
     }

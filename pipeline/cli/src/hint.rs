@@ -39,7 +39,7 @@ fn advice(error: &(dyn Error + 'static)) -> Option<String> {
         return of_run(error);
     }
     if let Some(error) = error.downcast_ref::<StageError>() {
-        return error.advice().map(str::to_owned);
+        return error.advice().map(str::to_owned).or_else(|| of_full_disk(error));
     }
     if let Some(error) = error.downcast_ref::<ConfigError>() {
         return of_config(error);
@@ -60,6 +60,7 @@ fn of_command(error: &CliError) -> Option<String> {
         CliError::NoRun { .. } => {
             "`pipeline run FILE` makes one; another store is named by --store"
         }
+        CliError::UnknownRun { .. } => "`pipeline history` lists the runs",
         CliError::NoThing { .. } | CliError::NoCell { .. } => {
             "`pipeline show` lists the cells of the latest run"
         }
@@ -77,6 +78,10 @@ fn of_run(error: &RunError) -> Option<String> {
         RunError::Panic { stage, .. } => Some(format!(
             "this is a bug of stage `{stage}`; what was finished is stored, and the next run goes on from there"
         )),
+        RunError::Cancelled { .. } => Some(
+            "run the same command again: what was finished is stored, and the rest goes on from there"
+                .to_owned(),
+        ),
         RunError::ShardMissing { .. } => Some(
             "the inputs of a stage that runs per shard must come from the same cases".to_owned(),
         ),
@@ -110,13 +115,23 @@ fn of_config(error: &ConfigError) -> Option<String> {
     Some(text.to_owned())
 }
 
+const FULL: &str = "free space in the store's file system or move the store with --store DIR";
+
+/// Advice for a stage that could not write because the disk is full, wherever in the chain that is said.
+fn of_full_disk(error: &(dyn Error + 'static)) -> Option<String> {
+    let full = |error: &(dyn Error + 'static)| {
+        let io = error.downcast_ref::<io::Error>();
+        io.is_some_and(|io| io.kind() == io::ErrorKind::StorageFull)
+    };
+    std::iter::successors(Some(error), |&error| error.source()).any(full).then(|| FULL.to_owned())
+}
+
 const UNWRITABLE: &str = "name a folder that you may write with --store DIR or PIPELINE_STORE";
 
 fn of_store(error: &StoreError) -> Option<String> {
     let text = match error {
-        error if error.is_full() => {
-            "free space in the store's file system or move the store with --store DIR"
-        }
+        error if error.is_full() => FULL,
+        StoreError::Unusable { .. } => UNWRITABLE,
         StoreError::Io { source, .. }
             if matches!(
                 source.kind(),
@@ -175,7 +190,7 @@ mod tests {
         check(
             io_error(io::ErrorKind::StorageFull).into(),
             &["cannot write `/store/tmp/x`", "no storage space"],
-            Some("free space in the store's file system or move the store with --store DIR"),
+            Some(FULL),
         );
         check(
             io_error(io::ErrorKind::PermissionDenied).into(),

@@ -1,12 +1,13 @@
 //! The `pipeline` command: its verbs, and how events, plans, artifacts and errors look.
 //!
 //! Data goes to stdout, talk to stderr, and everything can be read without colour. Exit codes: 0 done, 1 a stage or the
-//! store failed, 2 bad arguments or configuration, 3 `plan --check` found work.
+//! store failed, 2 bad arguments or configuration, 3 `plan --check` found work, 130 a run was stopped.
 
 mod arguments;
 mod console;
 mod error;
 mod hint;
+mod interrupt;
 mod progress;
 mod text;
 mod verbs;
@@ -24,6 +25,7 @@ use crate::{
     arguments::Arguments,
     console::Console,
     error::{CliError, Exit},
+    interrupt::StopFlag,
     world::World,
 };
 
@@ -31,7 +33,10 @@ use crate::{
 pub fn main_with(registry: Registry) -> ExitCode {
     let mut console = Console::of_process();
     let exit = match std::env::current_dir() {
-        Ok(working) => run_with(registry, std::env::args_os(), &working, &mut console),
+        Ok(working) => {
+            let arguments = std::env::args_os();
+            run_with(registry, arguments, &working, interrupt::on_signals, &mut console)
+        }
         Err(source) => console.fail(&CliError::WorkingFolder { source }),
     };
     ExitCode::from(exit as u8)
@@ -42,6 +47,7 @@ fn run_with(
     registry: Registry,
     arguments: impl IntoIterator<Item = OsString>,
     working: &Path,
+    stop: StopFlag,
     console: &mut Console<'_>,
 ) -> Exit {
     let arguments = match Arguments::try_parse_from(arguments) {
@@ -51,7 +57,7 @@ fn run_with(
     let roots = Roots::find(working);
     let store =
         arguments.store.map_or_else(|| roots.project.join(".pipeline"), |s| working.join(s));
-    let world = World { registry, roots, store };
+    let world = World { registry, roots, store, stop };
     let done = verbs::run(&arguments.verb, &world, console);
     match done.and_then(|exit| console.flush().map(|()| exit)) {
         Ok(exit) => exit,

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use engine::{
     Artifact, Ctx, Many, One, Out, Refusal, Registry, Stage, StageError, Store, inputs, outputs,
@@ -11,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{console::Console, error::Exit, run_with};
+use crate::{console::Console, error::Exit, interrupt::StopFlag, run_with};
 
 struct Words;
 impl Artifact for Words {
@@ -157,6 +161,16 @@ use = 'tell'
 in = { words = 'cut[*]' }
 ";
 
+/// Nobody stops a run.
+fn never() -> Arc<AtomicBool> {
+    Arc::new(AtomicBool::new(false))
+}
+
+/// A run is stopped before it has begun.
+fn at_once() -> Arc<AtomicBool> {
+    Arc::new(AtomicBool::new(true))
+}
+
 struct Toy {
     folder: tempfile::TempDir,
 }
@@ -187,6 +201,10 @@ impl Toy {
     }
 
     fn raw(&self, arguments: &[&str]) -> (Exit, String, String) {
+        self.stoppable(arguments, never)
+    }
+
+    fn stoppable(&self, arguments: &[&str], stop: StopFlag) -> (Exit, String, String) {
         let (mut data, mut talk) = (Vec::new(), Vec::new());
         let mut console = Console::plain(&mut data, &mut talk);
         let store = self.path().join(".pipeline");
@@ -194,7 +212,7 @@ impl Toy {
             .into_iter()
             .chain(arguments.iter().copied())
             .map(Into::into);
-        let exit = run_with(registry(), arguments, self.path(), &mut console);
+        let exit = run_with(registry(), arguments, self.path(), stop, &mut console);
         drop(console);
         (exit, String::from_utf8(data).unwrap(), String::from_utf8(talk).unwrap())
     }
@@ -564,9 +582,7 @@ fn an_unwritable_store() {
     let said = toy.call(&["run", "toy.toml"]);
     assert_eq!(said.exit, Exit::Failed);
     assert!(
-        said.talk.starts_with(
-            "error: cannot create the store's folder `DIR/.pipeline/cas`\ncaused by: "
-        )
+        said.talk.starts_with("error: cannot make or write the store `DIR/.pipeline`\ncaused by: ")
     );
 }
 
@@ -687,8 +703,153 @@ fn a_closed_pipe_is_no_error() {
         let mut talk = Vec::new();
         let mut console = Console::plain(Gone, &mut talk);
         let arguments = ["pipeline"].iter().chain(arguments).map(Into::into);
-        assert_eq!(run_with(registry(), arguments, toy.path(), &mut console), Exit::Done);
+        let exit = run_with(registry(), arguments, toy.path(), never, &mut console);
+        assert_eq!(exit, Exit::Done);
         drop(console);
         assert_eq!(String::from_utf8_lossy(&talk), "");
     }
+}
+
+#[test]
+fn a_stopped_run_says_how_to_go_on() {
+    let toy = Toy::new();
+    let (exit, data, talk) = toy.stoppable(&["run", "toy.toml", "--jobs", "1"], at_once);
+    assert_eq!(exit, Exit::Interrupted);
+    assert_eq!(toy.plain(&data), "run RUN0: 0 built, 0 fresh, 0 failed, 4 not reached in T s\n");
+    assert_eq!(
+        toy.plain(&talk),
+        "\
+run    RUN0 of 4 cells
+warning: stopping: 0 units at work; Ctrl-C again ends at once
+error: run `RUN0` was stopped with 4 of its cells not built
+hint: run the same command again: what was finished is stored, and the rest goes on from there
+"
+    );
+}
+
+#[test]
+fn keep_going_names_what_was_not_reached() {
+    let toy = Toy::new();
+    let words = ["--set", "words.words=['apple', 'bomb']", "--set", "cut.length=3"];
+    let run = ["run", "toy.toml", "--jobs", "1", "--keep-going", "-q"];
+    let arguments: Vec<&str> = run.into_iter().chain(words).collect();
+    check(
+        &toy.call(&arguments),
+        Exit::Failed,
+        "run RUN0: 1 built, 0 fresh, 1 failed, 1 not reached in T s\n",
+        "\
+not reached: `tell`
+error: cell `cut` failed (stage `cut`, shard `bomb`)
+caused by: it ticks
+hint: take `bomb` out of `words`
+",
+    );
+    let plan: Vec<&str> = ["plan", "toy.toml"].into_iter().chain(words).collect();
+    assert!(toy.call(&plan).data.contains("1 of 2 shards"), "the other shard was built");
+}
+
+#[test]
+fn history_diff_and_status() {
+    let toy = Toy::new();
+    check(&toy.call(&["status"]), Exit::Done, "", "no run is under way\n");
+    toy.call(&["run", "toy.toml", "-q"]);
+    let more = "words.words=['apple', 'banana', 'cherry']";
+    toy.call(&["run", "toy.toml", "-q", "--set", more]);
+    fs::create_dir(toy.path().join(".pipeline/runs/20200101-000000-toy-1")).unwrap();
+    let said = toy.call(&["history"]);
+    let lines: Vec<String> =
+        said.data.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(
+        lines,
+        [
+            "run experiment built fresh time outcome",
+            "RUN1 toy 4 0 T s done",
+            "RUN0 toy 4 0 T s done",
+            "20200101-000000-toy-1 toy - - - killed",
+        ]
+    );
+    let (_, data, _) = toy.raw(&["history", "--json"]);
+    let newest: Value = serde_json::from_str(data.lines().next().unwrap()).unwrap();
+    assert_eq!((&newest["outcome"], &newest["built"]), (&json!("done"), &json!(4)));
+    let ids = Store::for_reading(&toy.path().join(".pipeline")).runs().unwrap();
+    let said = toy.call(&["diff", &ids[0], "latest"]);
+    let lines: Vec<&str> = said.data.lines().collect();
+    assert_eq!(lines[0], "~ words");
+    assert!(
+        lines[1].starts_with("    `words` changed from [\"apple\",\"banana\"] to "),
+        "{lines:?}"
+    );
+    assert_eq!(lines[2], "    output `words` changed from DIGEST to DIGEST");
+    assert_eq!(said.talk, "RUN0 to RUN1: 4 cells differ, 0 the same\n");
+    let told = toy.json(&["diff", &ids[0], &ids[1], "--json"]);
+    assert_eq!(told["cells"][1]["reasons"][0]["reason"], "input");
+    assert_eq!(
+        told["scores"][0],
+        json!({
+            "method": "tell", "subset": "1-2", "seed": 0, "structure": "lung",
+            "metric": "dice", "first": 0.54, "second": 0.56,
+        })
+    );
+    check(
+        &toy.call(&["diff", "tyo", "latest"]),
+        Exit::BadInput,
+        "",
+        "\
+error: no finished run is called `tyo`; did you mean `toy`?
+hint: `pipeline history` lists the runs
+",
+    );
+}
+
+#[test]
+fn damage_is_told_and_repaired() {
+    let toy = Toy::new();
+    toy.call(&["run", "toy.toml", "-q"]);
+    let said = toy.call(&["verify"]);
+    assert_eq!((said.exit, said.talk.as_str()), (Exit::Done, ""));
+    assert!(said.data.ends_with(": nothing wrong\n"), "{}", said.data);
+    let apple = toy.path().join(".pipeline/cas").join({
+        let digest = engine::Digest::of(b"apple").to_string();
+        format!("{}/{digest}", &digest[..2])
+    });
+    fs::remove_file(&apple).unwrap();
+    fs::write(&apple, "appel").unwrap();
+    let said = toy.call(&["verify", "--all"]);
+    assert_eq!(said.exit, Exit::Failed);
+    assert!(said.data.contains(": found 5 bytes with digest "), "{}", said.data);
+    assert!(said.data.contains("\n  part `apple` of output `words` of stage `list`, record "));
+    assert!(said.data.ends_with("1 problem\n"), "{}", said.data);
+    assert_eq!(toy.raw(&["verify", "--sample", "0%"]).0, Exit::Done);
+    assert_eq!(toy.raw(&["verify", "--sample", "2"]).0, Exit::BadInput);
+    let audit = toy.json(&["verify", "--repair", "--json"]);
+    assert_eq!((&audit["repaired"], &audit["problems"][0]["kind"]), (&json!(true), &json!("file")));
+    assert_eq!(toy.raw(&["verify"]).0, Exit::Done);
+    assert_eq!(toy.json(&["run", "toy.toml", "--json"])["built"], 1);
+    assert_eq!(fs::read(&apple).unwrap(), b"apple");
+}
+
+#[test]
+fn garbage_pins_and_space() {
+    let toy = Toy::new();
+    toy.call(&["run", "toy.toml", "-q", "--set", "matrix.length=[3]"]);
+    toy.call(&["pin", "latest", "first"]);
+    toy.call(&["run", "toy.toml", "-q"]);
+    let said = toy.call(&["gc", "--dry-run", "--keep-days", "0"]);
+    assert_eq!((said.exit, said.talk.as_str()), (Exit::Done, ""));
+    assert!(said.data.contains("run `RUN0`, pinned as `first`"), "{}", said.data);
+    assert!(said.data.contains("would be freed"), "{}", said.data);
+    // Everything is younger than an hour.
+    assert_eq!(toy.json(&["gc", "--keep-days", "0", "--json"])["freed_bytes"], 0);
+    let usage = toy.json(&["du", "--json"]);
+    assert_eq!(usage["experiments"][0]["runs"], 2);
+    assert_eq!(usage["kinds"][1]["kind"], "words");
+    assert!(toy.call(&["du"]).data.contains("`pipeline gc` frees"));
+    assert_eq!(toy.call(&["unpin", "first"]).exit, Exit::Done);
+    check(
+        &toy.call(&["unpin", "first"]),
+        Exit::BadInput,
+        "",
+        "error: no run is pinned as `first`\n",
+    );
+    assert_eq!(toy.call(&["pin", "latest", "a/b"]).exit, Exit::BadInput);
 }

@@ -54,6 +54,14 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     if bytes >= 1.0 && bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(wrong()) }
 }
 
+/// Reads a share such as `0.1` or `10%`.
+pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
+    let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |number| (number, 0.01));
+    let share = number.trim().parse::<f64>().ok().map(|number| number * scale);
+    let share = share.filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| format!("expected a share such as `0.1` or `10%`: got `{text}`"))
+}
+
 /// `1 cell`, `3 cells`.
 pub(crate) fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
@@ -157,6 +165,17 @@ mod tests {
         }
         for text in ["", "G", "8X", "-1", "0", "1e30", "8 GiBs"] {
             assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn shares_are_read() {
+        assert_eq!(
+            ["0", "1", "0.5", "100%"].map(|t| parse_share(t).ok()),
+            [0.0, 1.0, 0.5, 1.0].map(Some)
+        );
+        for text in ["", "%", "-1", "1.5", "101%", "NaN", "half"] {
+            assert!(parse_share(text).is_err(), "{text}");
         }
     }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use engine::{Experiment, Override, Registry, Roots, Store, StoreError};
 
-use crate::{arguments::ExperimentArguments, error::CliError};
+use crate::{arguments::ExperimentArguments, error::CliError, interrupt::StopFlag};
 
 /// The surroundings of one call of the command.
 pub(crate) struct World {
@@ -14,6 +14,8 @@ pub(crate) struct World {
     pub(crate) roots: Roots,
     /// The folder of the store.
     pub(crate) store: PathBuf,
+    /// What tells a run to stop.
+    pub(crate) stop: StopFlag,
 }
 
 impl World {

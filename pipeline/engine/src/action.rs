@@ -69,6 +69,13 @@ impl Action {
         }
         encoder.finish()
     }
+
+    /// The same without what only explains which parts of an input changed.
+    pub(crate) fn without_parts(&self) -> Self {
+        let mut action = self.clone();
+        action.inputs.values_mut().flatten().for_each(|state| state.parts.clear());
+        action
+    }
 }
 
 fn encode_input(encoder: &mut Encoder, state: &InputState) {

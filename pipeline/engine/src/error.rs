@@ -158,9 +158,24 @@ pub enum ConfigError {
         /// The text.
         reference: String,
     },
+    /// A reference to a cell of several outputs that names none of them.
+    #[error(
+        "{origin}: `{reference}` has several outputs; expected one of {}",
+        one_of(reference, outputs)
+    )]
+    OutputNotNamed {
+        /// Place of the reference.
+        origin: Origin,
+        /// The reference.
+        reference: String,
+        /// The outputs that there are.
+        outputs: Vec<&'static str>,
+    },
     /// Cells that wait for each other.
-    #[error("cells wait for each other in a circle: {}", cells.join(" needs "))]
+    #[error("{origin}: cells wait for each other in a circle: {}", cells.join(" needs "))]
     Cycle {
+        /// Place of the reference that closes the circle.
+        origin: Origin,
         /// The circle, its first cell repeated at the end.
         cells: Vec<String>,
     },
@@ -283,6 +298,14 @@ pub enum RunError {
         /// The port that lacks it.
         port: &'static str,
     },
+    /// A run that was told to stop before its end.
+    #[error("run `{run}` was stopped with {not_reached} of its cells not built")]
+    Cancelled {
+        /// The run.
+        run: String,
+        /// Number of cells that have no result.
+        not_reached: usize,
+    },
     /// Cells that failed in one run.
     #[error("{} of the run's cells failed", failures.len())]
     Several {
@@ -295,6 +318,14 @@ pub enum RunError {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
+    /// A folder that cannot be a store: its parts cannot be made, or nothing can be written in it.
+    #[error("cannot make or write the store `{}`", root.display())]
+    Unusable {
+        /// The store's folder.
+        root: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A file operation that failed.
     #[error("cannot {action} `{}`", path.display())]
     Io {
@@ -325,6 +356,12 @@ pub enum StoreError {
         /// Why not.
         message: String,
     },
+    /// A name that cannot be given to a run.
+    #[error("a pin must have a name of letters, digits, `-` and `_`: got `{name}`")]
+    BadPin {
+        /// The name.
+        name: String,
+    },
     /// A manifest that cannot be read.
     #[error("stored manifest {} cannot be read: {message}", digest.short())]
     BadManifest {
@@ -346,12 +383,19 @@ impl StoreError {
 
     /// Whether the disk is full.
     pub fn is_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+        matches!(self, Self::Io { source, .. } | Self::Unusable { source, .. }
+            if source.kind() == io::ErrorKind::StorageFull)
     }
 }
 
 fn list_paths(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| format!("`{}`", path.display())).collect::<Vec<_>>().join(", ")
+}
+
+fn one_of(reference: &str, outputs: &[&str]) -> String {
+    let named: Vec<String> =
+        outputs.iter().map(|output| format!("`{reference}.{output}`")).collect();
+    named.join(", ")
 }
 
 fn unknown_tail(nearest: &Option<String>, known: &[String]) -> String {

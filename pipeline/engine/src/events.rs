@@ -34,6 +34,15 @@ pub enum Event {
         /// The shard.
         shard: Option<String>,
     },
+    /// A unit of a cell is being built by another run, whose result is waited for.
+    Waiting {
+        /// The cell.
+        cell: String,
+        /// The shard.
+        shard: Option<String>,
+        /// The other run.
+        run: String,
+    },
     /// A unit of a cell reports how far it is.
     Progress {
         /// The cell.
@@ -58,5 +67,10 @@ pub enum Event {
         cell: String,
         /// Why, in one line.
         message: String,
+    },
+    /// The run was told to stop: nothing new is started.
+    Stopping {
+        /// Units that are running still.
+        running: usize,
     },
 }

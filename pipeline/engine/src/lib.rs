@@ -25,10 +25,15 @@ pub mod digest;
 pub mod error;
 pub mod events;
 pub mod experiment;
+mod history;
+mod lease;
+mod live;
 mod memo;
+mod misfit;
 mod names;
 mod plan;
 mod ports;
+mod process;
 mod reason;
 mod registry;
 mod resolve;
@@ -37,6 +42,9 @@ mod runs;
 mod schema;
 mod stage;
 pub mod store;
+#[cfg(test)]
+mod toy;
+mod upkeep;
 
 pub use artifact::{Artifact, Manifest, Part};
 pub use config::{Override, Roots};
@@ -44,16 +52,22 @@ pub use digest::Digest;
 pub use error::{ConfigError, RunError, StageError, StoreError};
 pub use events::Event;
 pub use experiment::{Cell, Experiment};
+pub use history::{CellChange, PastRun, RunOutcome, compare_runs};
+pub use live::{LiveCell, LiveRun};
 pub use names::nearest;
 pub use plan::{Planned, State, plan};
 pub use ports::{
     Arity, Bound, Input, InputField, InputPart, InputPort, InputPorts, MadeOutput, Many, Named,
     One, Optional, Out, OutputField, OutputPort, OutputPorts,
 };
+pub use process::Process;
 pub use reason::Reason;
 pub use registry::Registry;
 pub use resolve::LastBuild;
-pub use run::{CellReport, Limits, Outcome, RunReport, run, total_memory};
+pub use run::{CellReport, Limits, Outcome, RunOptions, RunReport, run, total_memory};
 pub use schema::experiment_schema;
 pub use stage::{Ctx, DynStage, External, Refusal, Resolved, Resources, Stage};
 pub use store::Store;
+pub use upkeep::{
+    Amount, Audit, ExperimentUsage, Fault, Kept, KindUsage, Problem, Share, Sweep, Usage,
+};

@@ -62,7 +62,7 @@ pub fn plan(
             (State::Unknown, vec![Reason::Upstream { cells: waits }], None)
         } else {
             match resolver.step(index, &known)? {
-                Step::Fresh(outputs) => {
+                Step::Fresh { outputs, .. } => {
                     known[index] = Some(Arc::new(outputs));
                     (State::Fresh, Vec::new(), None)
                 }

@@ -142,7 +142,8 @@ impl fmt::Display for Reason {
 
 fn shown(value: Option<&Value>) -> String {
     match value {
-        None => "absent".to_owned(),
+        // A value that may be left out is null where it is.
+        None | Some(Value::Null) => "absent".to_owned(),
         Some(value) => {
             let text = value.to_string();
             match text.char_indices().nth(80) {

@@ -47,7 +47,12 @@ pub(crate) struct Unit {
 #[allow(clippy::large_enum_variant, reason = "one value at a time, taken apart where it is made")]
 pub(crate) enum Step {
     /// The store holds the result.
-    Fresh(Outputs),
+    Fresh {
+        /// Key of the cell.
+        key: Digest,
+        /// What it gave.
+        outputs: Outputs,
+    },
     /// Units have to be run.
     Stale {
         /// The whole cell.
@@ -56,6 +61,8 @@ pub(crate) enum Step {
         missing: Vec<Unit>,
         /// Results of the other units.
         found: Vec<Outputs>,
+        /// Keys of all shards, missing or not.
+        units: Vec<Digest>,
         /// Why.
         reasons: Vec<Reason>,
     },
@@ -75,7 +82,7 @@ impl Resolver<'_> {
         let cell = &self.experiment.cells[index];
         let whole = self.unit(cell, known, None)?;
         let note = match self.store.look_up(&whole.key) {
-            Lookup::Hit(outputs) => return Ok(Step::Fresh(outputs)),
+            Lookup::Hit(outputs) => return Ok(Step::Fresh { key: whole.key, outputs }),
             Lookup::Miss(note) => note,
         };
         let before: Option<LastBuild> = self.store.last(&self.experiment.name, &cell.name);
@@ -86,18 +93,20 @@ impl Resolver<'_> {
                 missing: vec![whole.clone()],
                 whole,
                 found: Vec::new(),
+                units: Vec::new(),
                 reasons,
             });
         }
-        let (mut missing, mut found) = (Vec::new(), Vec::new());
+        let (mut missing, mut found, mut units) = (Vec::new(), Vec::new(), Vec::new());
         for shard in self.shards(cell, known)? {
             let unit = self.unit(cell, known, Some(&shard))?;
+            units.push(unit.key);
             match self.store.look_up(&unit.key) {
                 Lookup::Hit(outputs) => found.push(outputs),
                 Lookup::Miss(_) => missing.push(unit),
             }
         }
-        Ok(Step::Stale { whole, missing, found, reasons })
+        Ok(Step::Stale { whole, missing, found, units, reasons })
     }
 
     /// The parts that a port shows of a wired artifact; one of them where a shard is asked for.

@@ -89,7 +89,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
     use super::*;
-    use crate::{Digest, ports::MadeOutput};
+    use crate::{Digest, action::Action, ports::MadeOutput};
 
     fn store() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
@@ -97,10 +97,23 @@ mod tests {
         (folder, store)
     }
 
+    fn action() -> Action {
+        Action {
+            stage: "s".into(),
+            version: 1,
+            config: serde_json::Value::Null,
+            shard: None,
+            inputs: BTreeMap::new(),
+            externals: BTreeMap::new(),
+            environment: BTreeMap::new(),
+        }
+    }
+
     fn end(store: &Store, id: &str) {
         let report = RunReport {
             run: id.into(),
             experiment: "e".into(),
+            partial: false,
             built: 1,
             fresh: 2,
             seconds: 0.5,
@@ -130,8 +143,8 @@ mod tests {
         fs::write(made.join("part"), "x").unwrap();
         let output = MadeOutput { folder: made, contents: BTreeMap::new() };
         let key = Digest::of(b"key");
-        let outputs = store.publish(&key, ("s", 1), vec![("out", "kind", output)], 0.0).unwrap();
-        store.publish_record(&Digest::of(b"other key"), ("s", 1), &outputs).unwrap();
+        let outputs = store.publish(&key, &action(), vec![("out", "kind", output)], 0.0).unwrap();
+        store.publish_record(&Digest::of(b"other key"), &action(), &outputs, &[]).unwrap();
         let stored = &outputs["out"];
         let found = store.artifacts(&stored.digest.to_string()[..6]).unwrap();
         assert_eq!(found, std::slice::from_ref(stored));

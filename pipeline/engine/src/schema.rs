@@ -76,6 +76,13 @@ fn target<'a>(root: &'a Value, schema: &'a Value) -> Option<&'a Value> {
     Some(schema)
 }
 
+/// The schema that a reference leads to.
+pub(crate) fn followed<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+    let reference = schema.get("$ref").and_then(Value::as_str);
+    let target = reference.and_then(|text| root.pointer(text.strip_prefix('#')?));
+    target.unwrap_or(schema)
+}
+
 /// JSON Schema of an experiment file: every cell's keys follow from the stage that it uses.
 pub fn experiment_schema(registry: &Registry) -> Value {
     let mut definitions = Map::new();

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{
     error::StageError,
+    misfit::misfit,
     ports::{Bound, InputPort, InputPorts, MadeOutput, OutputPort, OutputPorts},
 };
 
@@ -284,8 +285,11 @@ impl<S: Stage> DynStage for Erased<S> {
     }
 
     fn resolve(&self, config: &Value) -> Result<Resolved, Refusal> {
-        let typed: S::Config = serde_path_to_error::deserialize(config)
-            .map_err(|error| Refusal::new(error.path().to_string(), error.inner().to_string()))?;
+        let typed: S::Config = serde_path_to_error::deserialize(config).map_err(|error| {
+            let in_program_words =
+                || Refusal::new(error.path().to_string(), error.inner().to_string());
+            misfit(&self.schema, config).unwrap_or_else(in_program_words)
+        })?;
         S::check(&typed)?;
         let full =
             serde_json::to_value(&typed).map_err(|error| Refusal::new("", error.to_string()))?;

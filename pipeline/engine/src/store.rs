@@ -4,26 +4,31 @@
 //! cas/aa/DIGEST           files of artifacts and their manifests, never changed
 //! ac/kk/KEY               records: the fact that a key produced artifacts
 //! cells/EXPERIMENT/NAME   what each cell did last, to explain what changed
-//! runs/ID/                one folder a run: run.json, experiment.toml
+//! runs/ID/                one folder a run: run.json, experiment.toml; live.json while it is under way
+//! pins/NAME               runs whose results are kept
+//! lease/KEY               who builds a key at present
 //! ckpt/KEY/               checkpoints of cells that have not finished
 //! tmp/, quarantine/       work in progress; files that were found damaged
 //! ```
 //!
 //! A file is written in `tmp/`, hashed, synced and linked into `cas/`; when all files of a cell lie there, its record is
-//! linked into `ac/`. So a readable record implies its files, and a crash anywhere leaves garbage only. No lock is
-//! needed: two processes that publish the same key write the same name, and the first one wins.
+//! linked into `ac/`. So a readable record implies its files, and a crash anywhere leaves garbage only; a loss of power
+//! may take the newest records of short work besides. No lock is needed: two processes that publish the same key write
+//! the same name, and the first one wins.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
-    io::{self, Write},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    action::Action,
     artifact::{Manifest, Part},
     digest::Digest,
     error::StoreError,
@@ -31,8 +36,14 @@ use crate::{
     ports::MadeOutput,
 };
 
+/// What was written or used in this time is never swept away, so that a process may rely on what it has just seen.
+pub(crate) const GRACE: Duration = Duration::from_secs(3600);
+
+/// A record of less work than this many seconds reaches the disk when the system thinks fit.
+const WORTH_SYNCING: f64 = 1.0;
+
 /// Format of records; another number makes every older record a miss.
-const RECORD_FORMAT: u32 = 1;
+pub(crate) const RECORD_FORMAT: u32 = 1;
 
 /// An artifact in the store.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,14 +72,25 @@ pub type Outputs = BTreeMap<String, Stored>;
 /// The fact that a key produced artifacts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Record {
-    format: u32,
-    key: Digest,
-    stage: String,
+    pub(crate) format: u32,
+    pub(crate) key: Digest,
+    pub(crate) stage: String,
     version: u32,
     /// Stored manifest by port.
     pub(crate) outputs: BTreeMap<String, Digest>,
+    /// Keys of the shards that the outputs were assembled from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) units: Vec<Digest>,
     /// Time that the stage took.
     seconds: f64,
+}
+
+/// A record as it is written. Who looks for results passes over the rest.
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    record: Record,
+    action: Action,
 }
 
 /// What the store knows of a key.
@@ -85,33 +107,38 @@ pub struct Store {
     root: PathBuf,
     memo: Memo,
     next: AtomicU64,
+    /// Whether what is used is marked as used.
+    marks: bool,
 }
 
 impl Store {
     /// Opens a store, making its folders where they are missing.
     ///
     /// # Errors
-    /// [`StoreError::Io`] when a folder cannot be made or written.
+    /// [`StoreError::Unusable`] when a folder cannot be made or written.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
-        for folder in ["cas", "ac", "cells", "runs", "ckpt", "tmp"] {
-            let path = root.join(folder);
-            fs::create_dir_all(&path)
-                .map_err(StoreError::io("create the store's folder", &path))?;
+        let unusable = |source| StoreError::Unusable { root: root.to_owned(), source };
+        for folder in ["cas", "ac", "cells", "runs", "ckpt", "lease", "tmp"] {
+            fs::create_dir_all(root.join(folder)).map_err(unusable)?;
         }
-        let store = Self::for_reading(root);
+        let store = Self::with_marks(root, true);
         // Found out now and not after hours of work.
         let probe = store.temporary("probe");
-        fs::write(&probe, b"").map_err(StoreError::io("write in the store", &probe))?;
-        fs::remove_file(&probe).map_err(StoreError::io("write in the store", &probe))?;
+        fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(unusable)?;
         Ok(store)
     }
 
     /// Looks at a store without making or probing anything; one that is not there is empty.
     pub fn for_reading(root: &Path) -> Self {
+        Self::with_marks(root, false)
+    }
+
+    fn with_marks(root: &Path, marks: bool) -> Self {
         Self {
             root: root.to_owned(),
             memo: Memo::open(root.join("memo.json")),
             next: AtomicU64::new(0),
+            marks,
         }
     }
 
@@ -152,7 +179,7 @@ impl Store {
     /// gone.
     pub fn look_up(&self, key: &Digest) -> Lookup {
         let path = self.record_path(key);
-        let bytes = match fs::read(&path) {
+        let bytes = match self.read_used(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Lookup::Miss(None),
             Err(error) => {
@@ -182,6 +209,20 @@ impl Store {
                 Lookup::Miss(Some(note))
             }
         }
+    }
+
+    /// Reads a file that is relied on from now on.
+    ///
+    /// A sweep takes a file's name away and then looks at its time, so a file that has its name after its time was set
+    /// stays.
+    fn read_used(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        if self.marks && mark_used(&file) {
+            file = File::open(path)?;
+        }
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// The artifact of a stored manifest, if all its files are there in their sizes.
@@ -236,7 +277,7 @@ impl Store {
         })
     }
 
-    fn quarantine(&self, digest: &Digest) {
+    pub(crate) fn quarantine(&self, digest: &Digest) {
         let folder = self.root.join("quarantine");
         let from = self.blob(digest);
         let moved = fs::create_dir_all(&folder)
@@ -253,7 +294,7 @@ impl Store {
     pub fn publish(
         &self,
         key: &Digest,
-        stage: (&str, u32),
+        action: &Action,
         made: Vec<(&'static str, &'static str, MadeOutput)>,
         seconds: f64,
     ) -> Result<Outputs, StoreError> {
@@ -263,7 +304,7 @@ impl Store {
             let manifest = self.publish_parts(kind, &output, &mut touched)?;
             outputs.insert(port.to_owned(), Stored { digest: manifest.digest(), manifest });
         }
-        self.record(key, stage, &outputs, seconds, &mut touched)?;
+        self.record(key, action, &outputs, &[], seconds, &mut touched)?;
         Ok(outputs)
     }
 
@@ -289,24 +330,26 @@ impl Store {
         Ok(Manifest::new(kind, parts))
     }
 
-    /// Records outputs whose parts are stored already, under another key.
+    /// Records outputs whose parts are stored already, under the keys of their shards, under another key.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the record cannot be written.
     pub fn publish_record(
         &self,
         key: &Digest,
-        stage: (&str, u32),
+        action: &Action,
         outputs: &Outputs,
+        units: &[Digest],
     ) -> Result<(), StoreError> {
-        self.record(key, stage, outputs, 0.0, &mut BTreeSet::new())
+        self.record(key, action, outputs, units, 0.0, &mut BTreeSet::new())
     }
 
     fn record(
         &self,
         key: &Digest,
-        (stage, version): (&str, u32),
+        action: &Action,
         outputs: &Outputs,
+        units: &[Digest],
         seconds: f64,
         touched: &mut BTreeSet<PathBuf>,
     ) -> Result<(), StoreError> {
@@ -314,7 +357,7 @@ impl Store {
         for (port, stored) in outputs {
             let bytes = stored.manifest_bytes();
             let path = self.temporary("manifest");
-            write_synced(&path, &bytes)?;
+            fs::write(&path, &bytes).map_err(StoreError::io("write", &path))?;
             let (digest, _) = self.publish_file(&path, touched)?;
             manifests.insert(port.clone(), digest);
         }
@@ -322,14 +365,21 @@ impl Store {
         let record = Record {
             format: RECORD_FORMAT,
             key: *key,
-            stage: stage.to_owned(),
-            version,
+            stage: action.stage.clone(),
+            version: action.version,
             outputs: manifests,
+            units: units.to_vec(),
             seconds,
         };
         let path = self.temporary("record");
-        write_synced(&path, &sealed(&record))?;
+        let bytes = sealed(&Explained { record, action: action.without_parts() });
         let target = self.record_path(key);
+        if seconds < WORTH_SYNCING {
+            // Should it be lost or torn, its seal tells, and little work is done again.
+            fs::write(&path, bytes).map_err(StoreError::io("write", &path))?;
+            return self.link(&path, &target);
+        }
+        write_synced(&path, &bytes)?;
         self.link(&path, &target)?;
         sync_folder(target.parent().unwrap_or(&self.root))
     }
@@ -343,14 +393,17 @@ impl Store {
         let (digest, bytes) = Digest::of_file(path).map_err(StoreError::io("read", path))?;
         let target = self.blob(&digest);
         let present = fs::metadata(&target).map(|meta| meta.len()).ok();
-        if present == Some(bytes) {
+        let used = || File::open(&target).is_ok_and(|file| !mark_used(&file) || target.exists());
+        if present == Some(bytes) && used() {
             fs::remove_file(path).map_err(StoreError::io("remove", path))?;
             return Ok((digest, bytes));
         }
-        if present.is_some() {
+        if present.is_some_and(|present| present != bytes) {
             self.quarantine(&digest);
         }
-        File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", path))?;
+        let file = File::open(path).map_err(StoreError::io("read", path))?;
+        mark_used(&file);
+        file.sync_all().map_err(StoreError::io("sync", path))?;
         let mut permissions =
             fs::metadata(path).map_err(StoreError::io("read", path))?.permissions();
         permissions.set_readonly(true);
@@ -377,6 +430,16 @@ impl Store {
         fs::remove_file(from).map_err(StoreError::io("remove", from))
     }
 
+    /// What was done under a recorded key, but for the parts of its inputs.
+    pub fn action(&self, key: &Digest) -> Option<Action> {
+        #[derive(Deserialize)]
+        struct Explanation {
+            action: Action,
+        }
+        let bytes = fs::read(self.record_path(key)).ok()?;
+        open_sealed::<Explanation>(&bytes).ok().map(|found| found.action)
+    }
+
     /// What a cell of an experiment did last.
     pub fn last<T: DeserializeOwned>(&self, experiment: &str, cell: &str) -> Option<T> {
         open_sealed(&fs::read(self.cell_path(experiment, cell)).ok()?).ok()
@@ -400,12 +463,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when it cannot be written.
     pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
-        }
         let temporary = self.temporary("file");
         fs::write(&temporary, bytes).map_err(StoreError::io("write", &temporary))?;
-        fs::rename(&temporary, path).map_err(StoreError::io("write", path))
+        let mut moved = fs::rename(&temporary, path);
+        // The folder is nearly always there.
+        if let (Err(error), Some(folder)) = (&moved, path.parent())
+            && error.kind() == io::ErrorKind::NotFound
+        {
+            fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
+            moved = fs::rename(&temporary, path);
+        }
+        moved.map_err(StoreError::io("write", path))
     }
 
     fn cell_path(&self, experiment: &str, cell: &str) -> PathBuf {
@@ -413,13 +481,13 @@ impl Store {
         self.root.join("cells").join(safe(experiment)).join(&name[..32])
     }
 
-    fn record_path(&self, key: &Digest) -> PathBuf {
+    pub(crate) fn record_path(&self, key: &Digest) -> PathBuf {
         let name = key.to_string();
         self.root.join("ac").join(&name[..2]).join(name)
     }
 
     /// A name in `tmp/` that no other thread or process uses.
-    fn temporary(&self, what: &str) -> PathBuf {
+    pub(crate) fn temporary(&self, what: &str) -> PathBuf {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let nanoseconds = time.map_or(0, |age| age.as_nanos());
@@ -459,13 +527,30 @@ pub(crate) fn open_sealed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, &'stat
     serde_json::from_slice(body).map_err(|_| "of another version")
 }
 
+/// Makes a file young that is not; says whether it had to.
+///
+/// The time of a file of another user may not be set: then its age is its owner's care.
+fn mark_used(file: &File) -> bool {
+    let now = SystemTime::now();
+    let modified = file.metadata().and_then(|meta| meta.modified()).unwrap_or(now);
+    let old = now.duration_since(modified).is_ok_and(|age| age > GRACE / 2);
+    if old {
+        let _ = file.set_modified(now);
+    }
+    old
+}
+
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let write = || {
         let mut file = File::create(path)?;
         file.write_all(bytes)?;
         file.sync_all()
     };
-    write().map_err(StoreError::io("write", path))
+    write().map_err(|error| {
+        // On a full disk even the half of a file is too much to leave behind.
+        let _ = fs::remove_file(path);
+        StoreError::io("write", path)(error)
+    })
 }
 
 fn sync_folder(path: &Path) -> Result<(), StoreError> {

@@ -20,7 +20,7 @@ pub fn register(registry: &mut Registry) {
     registry.add::<ingest::jsrt::Jsrt>();
     registry.add::<ingest::phantom_cxr::PhantomCxr>();
     noise::register(registry);
-    registry.add::<fuse::vote::Vote>();
+    fuse::register(registry);
     registry.add::<train::unet::TrainUnet>();
     registry.add::<train::uma::TrainUma>();
     registry.add::<predict::Predict>();

@@ -252,8 +252,8 @@ mod tests {
 
     use super::*;
     use crate::noise::{
-        Correlation, Erase, ErodeDilate, FlipSquare, Polygonize, Shift, Simulator,
-        test_masks::lungs,
+        AreaRatio, Correlation, EdgeDistort, Erase, ErodeDilate, FlipSquare, Fourier, GrfBoundary,
+        Markov, Polygonize, Shift, Simulator, test_masks::lungs,
     };
     use datasets::Mask;
 
@@ -276,7 +276,12 @@ mod tests {
     #[test]
     fn every_simulator_reaches_both_levels_of_the_paper() {
         let masks = named_lungs(100);
-        let simulators: [&dyn Simulator; 5] = [
+        let simulators: [&dyn Simulator; 10] = [
+            &AreaRatio::default(),
+            &EdgeDistort::default(),
+            &Fourier::default(),
+            &GrfBoundary::default(),
+            &Markov::default(),
             &ErodeDilate::default(),
             &Shift::default(),
             &FlipSquare::default(),

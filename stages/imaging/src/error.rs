@@ -23,6 +23,31 @@ pub enum ImagingError {
     /// A fusion without anything to fuse.
     #[error("nothing to fuse: expected at least one mask, got none")]
     NoMasks,
+    /// A mask or a map without a single voxel.
+    #[error("nothing to measure: expected at least one voxel, got none")]
+    NoVoxels,
+    /// A mask and a map that belong together and have different axes.
+    #[error(
+        "mask and map differ in shape: {mask_shape:?} and {map_shape:?} as [slice, row, column]"
+    )]
+    MapShapeDiffers {
+        /// Axes of the mask.
+        mask_shape: [usize; 3],
+        /// Axes of the map.
+        map_shape: [usize; 3],
+    },
+    /// A value that is no probability.
+    #[error("probabilities must lie in [0, 1]: got {value}")]
+    NotAProbability {
+        /// The value.
+        value: f32,
+    },
+    /// A fusion of label maps in which every label that could mean "undecided" is taken.
+    #[error("no label is left for undecided voxels: the largest label is {largest} of at most 255")]
+    NoUndecidedLabel {
+        /// Largest label of the maps.
+        largest: usize,
+    },
     /// A spacing that is zero, negative or not finite.
     #[error("spacing must be positive: got {spacing:?} as [slice, row, column]")]
     SpacingNotPositive {

@@ -15,6 +15,7 @@ pub mod noise;
 pub mod polygon;
 pub mod resample;
 pub mod scores;
+pub mod smooth;
 pub mod spline;
 mod zip;
 

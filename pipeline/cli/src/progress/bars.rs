@@ -48,7 +48,10 @@ impl Bars {
     pub(super) fn observe(&mut self, event: &Event, now: Instant) {
         match event {
             Event::Begun { cells, .. } => self.total.set_length(*cells as u64),
-            Event::Fresh { .. } => self.total.inc(1),
+            Event::Fresh { cell } => {
+                self.total.inc(1);
+                self.close(cell);
+            }
             Event::Stale { cell, units, .. } => {
                 let bar = ProgressBar::new(STEPS);
                 bar.set_style(style("  {prefix} {bar:20} {percent:>3}% {msg}"));

@@ -28,6 +28,7 @@ struct Open {
     reasons: Vec<Reason>,
     units: usize,
     started: usize,
+    waiting: bool,
     said: Instant,
     pace: Option<Pace>,
 }
@@ -50,13 +51,22 @@ impl Narration {
                 self.cells = *cells;
                 vec![(Label::Run, format!("{run} of {}", count(*cells, "cell")))]
             }
-            Event::Fresh { .. } => {
+            Event::Fresh { cell } => {
                 self.ended += 1;
+                // Open when another run has built it meanwhile.
+                self.open.remove(cell);
                 Vec::new()
+            }
+            Event::Waiting { cell, run, .. } => self.waiting(cell, run).into_iter().collect(),
+            Event::Stopping { running } => {
+                let running = count(*running, "unit");
+                let text = format!("stopping: {running} at work; Ctrl-C again ends at once");
+                vec![(Label::Warning, text)]
             }
             Event::Stale { cell, reasons, units } => {
                 let (reasons, units) = (reasons.clone(), *units);
-                let open = Open { reasons, units, started: 0, said: now, pace: None };
+                let open =
+                    Open { reasons, units, started: 0, waiting: false, said: now, pace: None };
                 self.open.insert(cell.clone(), open);
                 Vec::new()
             }
@@ -85,6 +95,13 @@ impl Narration {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// Says once of a cell that another run is building some of it.
+    fn waiting(&mut self, cell: &str, run: &str) -> Option<(Label, String)> {
+        let open = self.open.get_mut(cell)?;
+        let first = !std::mem::replace(&mut open.waiting, true);
+        first.then(|| (Label::Wait, format!("{cell}: run {run} is building it")))
     }
 
     fn started(&mut self, cell: &str, now: Instant) -> Vec<(Label, String)> {

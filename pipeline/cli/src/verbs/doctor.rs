@@ -120,9 +120,9 @@ impl Findings {
     }
 }
 
-/// The path or the nearest folder above it that exists.
+/// The path, or the nearest above it that exists; where that is a file, nothing can be written below it.
 fn existing(path: &Path) -> PathBuf {
-    path.ancestors().find(|folder| folder.is_dir()).unwrap_or(path).to_owned()
+    path.ancestors().find(|above| above.exists()).unwrap_or(path).to_owned()
 }
 
 /// Writes an empty file and takes it away again.
@@ -179,5 +179,7 @@ mod tests {
         assert!(probe(&existing(&store)).is_ok());
         assert_eq!(fs::read_dir(folder.path()).map(Iterator::count).ok(), Some(0));
         assert!(free_bytes(folder.path()).is_some());
+        fs::write(folder.path().join("a"), b"").expect("a temporary folder can be written");
+        assert!(probe(&existing(&store)).is_err());
     }
 }

@@ -1,14 +1,21 @@
 //! The verbs, one file each.
 
 mod completions;
+mod diff;
 mod doctor;
+mod du;
 mod explain;
+mod gc;
 mod graph;
+mod history;
+mod pin;
 mod plan;
 mod run;
 mod schema;
 mod show;
 mod stages;
+mod status;
+mod verify;
 
 use crate::{
     arguments::Verb,
@@ -25,6 +32,14 @@ pub(crate) fn run(verb: &Verb, world: &World, console: &mut Console<'_>) -> Resu
         Verb::Explain(arguments) => explain::run(arguments, world, console),
         Verb::Graph(arguments) => graph::run(arguments, world, console),
         Verb::Show(arguments) => show::run(arguments, world, console),
+        Verb::History(arguments) => history::run(arguments, world, console),
+        Verb::Diff(arguments) => diff::run(arguments, world, console),
+        Verb::Status(arguments) => status::run(arguments, world, console),
+        Verb::Verify(arguments) => verify::run(arguments, world, console),
+        Verb::Gc(arguments) => gc::run(arguments, world, console),
+        Verb::Du(arguments) => du::run(arguments, world, console),
+        Verb::Pin(arguments) => pin::pin(arguments, world, console),
+        Verb::Unpin(arguments) => pin::unpin(arguments, world, console),
         Verb::Stages(arguments) => stages::run(arguments, world, console),
         Verb::Schema(arguments) => schema::run(arguments, world, console),
         Verb::Doctor(arguments) => doctor::run(arguments, world, console),

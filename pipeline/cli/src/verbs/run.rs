@@ -3,10 +3,9 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
 };
 
-use engine::{Limits, Outcome, RunError, RunReport, Store, run as run_cells};
+use engine::{Limits, Outcome, RunError, RunOptions, RunReport, Store, run as run_cells};
 use serde_json::{Value, json};
 
 use super::show::reports::{REPORT_PAGE, report_artifacts};
@@ -31,9 +30,10 @@ pub(super) fn run(
     let mut limits = Limits::of_machine();
     limits.cpus = arguments.jobs.map_or(limits.cpus, usize::from);
     limits.memory = arguments.memory.unwrap_or(limits.memory);
-    let cancelled = AtomicBool::new(false);
+    let options = RunOptions { limits, keep_going: arguments.keep_going };
+    let stop = (world.stop)();
     let mut progress = Progress::new(console, arguments.quiet);
-    let result = run_cells(&experiment, &selected, &store, limits, &cancelled, &mut |event| {
+    let result = run_cells(&experiment, &selected, &store, options, &stop, &mut |event| {
         progress.observe(&event);
     });
     let id = progress.end();
@@ -50,6 +50,9 @@ pub(super) fn run(
         console.json(&to_json(&report, &pages, error.as_ref()))?;
     } else {
         summary(&report, &pages, world, console)?;
+    }
+    if arguments.keep_going {
+        say_not_reached(&report, console);
     }
     error.map_or(Ok(Exit::Done), |error| Err(error.into()))
 }
@@ -112,6 +115,15 @@ fn summary(
         console.line(format!("report: {}", world.shown(page)))?;
     }
     console.flush()
+}
+
+/// Names the cells that need a failed one, directly or not.
+fn say_not_reached(report: &RunReport, console: &mut Console<'_>) {
+    let skipped = report.cells.iter().filter(|cell| cell.outcome == Outcome::Skipped);
+    let names: Vec<String> = skipped.map(|cell| format!("`{}`", cell.cell)).collect();
+    if !names.is_empty() {
+        console.remark(&format!("not reached: {}", names.join(", ")));
+    }
 }
 
 fn to_json(report: &RunReport, pages: &[PathBuf], error: Option<&RunError>) -> Value {

@@ -1,6 +1,6 @@
 //! A TOML value that knows where each of its parts was written.
 
-use std::{fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use toml::{
     Spanned,
@@ -72,7 +72,7 @@ impl Node {
     /// # Errors
     /// [`ConfigError::Syntax`] with the line, or [`ConfigError::Unsupported`] for dates and infinite numbers.
     pub fn parse(text: &str, path: &str) -> Result<Self, ConfigError> {
-        let lines = Lines { text, path: path.into() };
+        let lines = Lines::new(text, path);
         let table = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
             origin: lines.origin(error.span().map_or(0, |span| span.start)),
             message: error.message().to_owned(),
@@ -143,10 +143,14 @@ impl Node {
     pub fn overlay(&mut self, upper: Self) {
         match (&mut self.value, upper.value) {
             (Value::Table(lower), Value::Table(entries)) => {
+                let known = lower.iter().enumerate().map(|(i, (name, _))| (name.clone(), i));
+                let mut places: BTreeMap<String, usize> = known.collect();
                 for (key, node) in entries {
-                    match lower.iter_mut().find(|(name, _)| *name == key) {
-                        Some((_, below)) => below.overlay(node),
-                        None => lower.push((key, node)),
+                    if let Some(&place) = places.get(&key) {
+                        lower[place].1.overlay(node);
+                    } else {
+                        places.insert(key.clone(), lower.len());
+                        lower.push((key, node));
                     }
                 }
             }
@@ -199,15 +203,20 @@ pub(crate) fn toml_key(key: &str) -> String {
     if bare { key.to_owned() } else { toml::Value::from(key).to_string() }
 }
 
-struct Lines<'a> {
-    text: &'a str,
+/// Line numbers of a file.
+struct Lines {
+    /// Where lines end.
+    ends: Vec<usize>,
     path: Arc<str>,
 }
 
-impl Lines<'_> {
+impl Lines {
+    fn new(text: &str, path: &str) -> Self {
+        Self { ends: text.match_indices('\n').map(|(end, _)| end).collect(), path: path.into() }
+    }
+
     fn origin(&self, offset: usize) -> Origin {
-        let before = &self.text.as_bytes()[..offset.min(self.text.len())];
-        let line = 1 + before.iter().filter(|&&byte| byte == b'\n').count();
+        let line = 1 + self.ends.partition_point(|&end| end < offset);
         Origin::File { path: self.path.clone(), line }
     }
 

@@ -18,7 +18,8 @@ impl Override {
     /// Reads `a.b=value`.
     ///
     /// # Errors
-    /// [`ConfigError::BadOverride`] when there is no `=` or no key.
+    /// [`ConfigError::BadOverride`] when there is no `=` or no key; [`ConfigError::Syntax`] for a value that begins as a list,
+    /// a table or a quoted text and is none.
     pub fn parse(argument: &str) -> Result<Self, ConfigError> {
         let bad = || ConfigError::BadOverride { argument: argument.to_owned() };
         let (key, value) = argument.split_once('=').ok_or_else(bad)?;
@@ -27,11 +28,15 @@ impl Override {
             return Err(bad());
         }
         let origin = Origin::Argument(argument.into());
-        let text = Value::Text(value.to_owned());
-        let value = Node::parse(&format!("value = {value}"), "")
-            .ok()
-            .and_then(|mut node| node.remove("value"))
-            .map_or(text, |node| node.value);
+        let parsed = Node::parse(&format!("value = {value}"), "");
+        let value = match (parsed, value.trim_start().starts_with(['[', '{', '"', '\''])) {
+            (Ok(mut node), _) => node.remove("value").map(|node| node.value),
+            (Err(ConfigError::Syntax { message, .. }), true) => {
+                return Err(ConfigError::Syntax { origin, message });
+            }
+            (Err(_), _) => None,
+        }
+        .unwrap_or_else(|| Value::Text(value.to_owned()));
         let mut node = Node { value, origin: origin.clone() };
         relabel(&mut node, &origin);
         Ok(Self { path, node })

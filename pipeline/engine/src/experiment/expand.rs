@@ -172,17 +172,12 @@ impl Expansion<'_> {
             return Ok(done.clone());
         }
         let spec = &self.nodes[index];
-        if let Some(start) = self.open.iter().position(|&open| open == index) {
-            let circle = self.open[start..].iter().chain([&index]);
-            return Err(ConfigError::Cycle {
-                cells: circle.map(|&i| self.nodes[i].name.clone()).collect(),
-            });
-        }
         self.open.push(index);
         let mut axes = spec.mentions.clone();
         for choice in self.choices(&spec.mentions) {
             for reference in self.references(spec, &choice)?.iter().flat_map(|(_, list)| list) {
                 let target = self.target(reference)?;
+                self.refuse_circle(target, reference)?;
                 let below = self.node(target)?;
                 for (axis, varies) in below.axes.iter().enumerate() {
                     axes[axis] |= *varies && self.follows(reference, axis);
@@ -199,6 +194,18 @@ impl Expansion<'_> {
         let done = Done { axes, cells };
         self.done[index] = Some(done.clone());
         Ok(done)
+    }
+
+    /// Refuses a reference to a node that is being expanded, which would wait for itself.
+    fn refuse_circle(&self, target: usize, reference: &Reference) -> Result<(), ConfigError> {
+        let Some(start) = self.open.iter().position(|&open| open == target) else {
+            return Ok(());
+        };
+        let circle = self.open[start..].iter().chain([&target]);
+        Err(ConfigError::Cycle {
+            origin: reference.origin.clone(),
+            cells: circle.map(|&i| self.nodes[i].name.clone()).collect(),
+        })
     }
 
     /// Whether the referring cell's own value on `axis` decides which cell is meant.
@@ -331,14 +338,18 @@ impl Expansion<'_> {
         let outputs = spec.stage.outputs();
         let output = match &reference.port {
             None if outputs.len() == 1 => &outputs[0],
-            named => {
-                let name = named.as_deref().unwrap_or_default();
-                outputs.iter().find(|output| output.name == name).ok_or_else(|| {
-                    let place = format!("cell `{}`, which has several outputs", spec.name);
-                    let known = outputs.iter().map(|output| output.name);
-                    ConfigError::unknown(reference.origin.clone(), "output", name, place, known)
-                })?
+            None => {
+                return Err(ConfigError::OutputNotNamed {
+                    origin: reference.origin.clone(),
+                    reference: reference.text.clone(),
+                    outputs: outputs.iter().map(|output| output.name).collect(),
+                });
             }
+            Some(name) => outputs.iter().find(|output| output.name == *name).ok_or_else(|| {
+                let place = format!("cell `{}`", spec.name);
+                let known = outputs.iter().map(|output| output.name);
+                ConfigError::unknown(reference.origin.clone(), "output", name, place, known)
+            })?,
         };
         if output.kind != port.kind {
             return Err(ConfigError::PortMismatch {

@@ -476,7 +476,7 @@ fn what_is_wrong_is_named_with_its_place() {
         ),
         (
             with("length = 2", "length = 'x'"),
-            "configs/e.toml:14: `length` of cell `cut2` (stage `cut`): invalid type: string \"x\", expected usize",
+            "configs/e.toml:14: `length` of cell `cut2` (stage `cut`): expected a whole number from 0: got \"x\"",
         ),
         (
             with("length = 2", "length = 13"),

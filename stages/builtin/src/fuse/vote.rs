@@ -5,12 +5,13 @@
 //! Randomness: none. Cost: one pass over each mask.
 //! Deviation: the paper states no rule for ties; [`VoteConfig::tie`] is background unless said otherwise.
 
-use datasets::{CaseLabel, SourceKind};
+use datasets::CaseLabel;
 use engine::{Ctx, Many, Out, Stage, StageError, inputs, outputs};
-use imaging::fusion::{NamedMask, TieRule, majority_vote};
+use imaging::fusion::{TieRule, majority_vote};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{fused, named};
 use crate::{
     kinds::Labels,
     shards::{aligned_labels, write_label_shard},
@@ -59,21 +60,12 @@ impl Stage for Vote {
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
         let cases = aligned_labels(&inputs.annotations, ctx.shard())?;
-        let fused = cases.into_iter().map(|labels| fuse(&labels, config.tie));
-        write_label_shard(&outputs.labels, ctx, &fused.collect::<Result<Vec<_>, _>>()?)
+        let votes = cases.into_iter().map(|labels| fuse(&labels, config.tie));
+        write_label_shard(&outputs.labels, ctx, &votes.collect::<Result<Vec<_>, _>>()?)
     }
 }
 
 fn fuse(labels: &[CaseLabel], tie: TieRule) -> Result<CaseLabel, StageError> {
-    let masks: Vec<NamedMask<'_>> =
-        labels.iter().map(|label| NamedMask { source: &label.source, mask: &label.mask }).collect();
-    let mask = majority_vote(&masks, tie).map_err(StageError::new)?;
-    Ok(CaseLabel {
-        source: "vote".to_owned(),
-        kind: SourceKind::Fused,
-        mask,
-        probability: None,
-        params: None,
-        ..labels[0].clone()
-    })
+    let mask = majority_vote(&named(labels), tie).map_err(StageError::new)?;
+    Ok(fused(labels, "vote", mask))
 }

@@ -1,4 +1,4 @@
-//! Simulated annotation sources: five simulators, each a stage that finds its strength, and one stage that applies them.
+//! Simulated annotation sources: ten simulators, the first five of them the paper's, each a stage that finds its strength, and one stage that applies them.
 //!
 //! A simulator's stage calibrates on the training split and writes what [`apply::Apply`] needs into one part and the
 //! numbers that it reached into another: as long as the strength stays the same, no label is made again.
@@ -11,7 +11,10 @@ pub use calibrate::{
 };
 
 use engine::Registry;
-use imaging::noise::{Correlation, Erase, ErodeDilate, FlipSquare, Polygonize, Shift, Simulator};
+use imaging::noise::{
+    AreaRatio, Correlation, EdgeDistort, Erase, ErodeDilate, FlipSquare, Fourier, GrfBoundary,
+    Markov, Polygonize, Shift, Simulator,
+};
 use serde::{Deserialize, Serialize};
 
 /// Declares the simulators: a line makes a stage and lets [`apply::Apply`] read what that stage writes.
@@ -69,6 +72,21 @@ simulators! {
     /// Noise 5: one of the two lungs is missing.
     Erase = "noise.erase", version 1,
         "Calibrates the erasing of one of the two largest components.";
+    /// The outline drifts by many small random steps.
+    Markov = "noise.markov", version 1,
+        "Calibrates the number of random steps by which the outline drifts.";
+    /// The outline wanders by a smooth random field.
+    GrfBoundary = "noise.grf_boundary", version 1,
+        "Calibrates a smooth random field that moves the outline in and out.";
+    /// A share of the area is wrong.
+    AreaRatio = "noise.area_ratio", version 1,
+        "Calibrates the share of the area by which a mask is too large, too small or misplaced.";
+    /// Too large, too small, or bites and bulges.
+    EdgeDistort = "noise.edge_distort", version 1,
+        "Calibrates dilation, erosion, or discs stamped on and cut out of the edge.";
+    /// The low frequencies of the outline are off.
+    Fourier = "noise.fourier", version 1,
+        "Calibrates random factors on the low frequencies of the outline.";
 }
 
 /// Everything that [`apply::Apply`] needs to make a source's labels.

@@ -62,6 +62,8 @@ fn row(input: &Input) -> Result<NoiseRow, StageError> {
             imaging::noise::StrengthUnit::Length => "length, px".to_owned(),
             imaging::noise::StrengthUnit::Points => "points".to_owned(),
             imaging::noise::StrengthUnit::Probability => "probability".to_owned(),
+            imaging::noise::StrengthUnit::Steps => "steps".to_owned(),
+            imaging::noise::StrengthUnit::Share => "share".to_owned(),
         },
         evaluations: u32::try_from(found.evaluations).ok(),
     })

@@ -156,7 +156,8 @@ mod tests {
     use crate::{
         fusion::{NamedMask, TieRule, majority_vote},
         noise::{
-            ErodeDilate, FlipSquare, Polygonize, Shift,
+            AreaRatio, EdgeDistort, ErodeDilate, FlipSquare, Fourier, GrfBoundary, Markov,
+            Polygonize, Shift,
             test_masks::{dice, lungs},
         },
     };
@@ -170,6 +171,21 @@ mod tests {
             (Box::new(Polygonize::default()), 7.5, f64::INFINITY),
             (Box::new(Erase::default()), 0.6, 0.0),
         ]
+    }
+
+    /// Those that are not in the paper.
+    fn further_simulators() -> Vec<(Box<dyn Simulator>, f64, f64)> {
+        vec![
+            (Box::new(AreaRatio::default()), 0.4, 0.0),
+            (Box::new(EdgeDistort::default()), 3.0, 0.0),
+            (Box::new(Fourier::default()), 0.8, 0.0),
+            (Box::new(GrfBoundary::default()), 2.0, 0.0),
+            (Box::new(Markov::default()), 60.0, 0.0),
+        ]
+    }
+
+    fn all_simulators() -> impl Iterator<Item = (Box<dyn Simulator>, f64, f64)> {
+        simulators().into_iter().chain(further_simulators())
     }
 
     fn annotate(
@@ -186,7 +202,7 @@ mod tests {
 
     #[test]
     fn the_weakest_strength_is_the_identity() {
-        for (simulator, _, nothing) in simulators() {
+        for (simulator, _, nothing) in all_simulators() {
             for id in 0..10 {
                 let noisy = annotate(&*simulator, "rater", Correlation::default(), nothing, id);
                 assert_eq!(noisy.mask, lungs(id), "{}", simulator.name());
@@ -196,7 +212,7 @@ mod tests {
 
     #[test]
     fn order_subset_and_threads_change_nothing() {
-        for (simulator, strength, _) in simulators() {
+        for (simulator, strength, _) in all_simulators() {
             let one =
                 |id: usize| annotate(&*simulator, "rater", Correlation::default(), strength, id);
             let forwards: Vec<Noisy> = (0..16).map(one).collect();

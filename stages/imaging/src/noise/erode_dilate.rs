@@ -87,7 +87,12 @@ impl Simulator for ErodeDilate {
 }
 
 /// Erodes by `radius`, or by the largest smaller one that leaves enough; returns the radius that was used.
-fn erode_at_most(mask: &Mask, radius: f64, spacing: [f64; 3], border: Border) -> (Mask, f64) {
+pub(super) fn erode_at_most(
+    mask: &Mask,
+    radius: f64,
+    spacing: [f64; 3],
+    border: Border,
+) -> (Mask, f64) {
     let field = squared_distance_to_background(mask, spacing, border);
     let eroded = zip(&field, mask, |&squared, &inside| inside && squared.sqrt() > radius);
     let area = mask.area();

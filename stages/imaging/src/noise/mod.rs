@@ -1,23 +1,34 @@
 //! Simulated annotators: clean masks made worse in a controlled, reproducible way.
 //!
-//! Source: the five noises of arXiv 2304.00466v2, IV-A.1; the paper gives no strengths, so [`crate::calibrate`]
-//! finds those of a wanted Dice. Every random number of a case is drawn before the strength is looked at, so two
+//! Source: the five noises of arXiv 2304.00466v2, IV-A.1, and others that their files name; the paper gives no
+//! strengths, so [`crate::calibrate`] finds those of a wanted Dice. Every random number of a case is drawn before the strength is looked at, so two
 //! strengths share their draws and the mean Dice moves smoothly between them.
 //! Randomness: streams keyed by seed, case, source, simulator and version; never by strength, order or thread.
 //!
 //! A new simulator is a new file with an implementation of [`Simulator`].
 
+mod area_ratio;
+mod bits;
 mod correlation;
+mod edge_distort;
 mod erase;
 mod erode_dilate;
 mod flip_square;
+mod fourier;
+mod grf_boundary;
+mod markov;
 mod polygonize;
 mod shift;
 
+pub use area_ratio::AreaRatio;
 pub use correlation::{Correlation, NoiseCase, NoiseSource, simulate};
+pub use edge_distort::EdgeDistort;
 pub use erase::{Erase, SingleComponent};
 pub use erode_dilate::ErodeDilate;
 pub use flip_square::{FlipSquare, SquareCentre};
+pub use fourier::Fourier;
+pub use grf_boundary::GrfBoundary;
+pub use markov::Markov;
 pub use polygonize::Polygonize;
 pub use shift::{Direction, Shift};
 
@@ -72,6 +83,10 @@ pub enum StrengthUnit {
     Points,
     /// A probability.
     Probability,
+    /// A number of steps.
+    Steps,
+    /// A share of something of the mask's own: its area, or the size of its outline's waves.
+    Share,
 }
 
 /// Which strengths differ.

@@ -126,7 +126,7 @@ fn sorted_places(seed: u64, component: usize, n_points: usize) -> Vec<f64> {
 }
 
 /// One slice as a mask of its own.
-fn plane_of(mask: &Mask, slice: usize) -> Mask {
+pub(super) fn plane_of(mask: &Mask, slice: usize) -> Mask {
     let [_, n_rows, n_columns] = mask.shape();
     let size = n_rows * n_columns;
     let values = mask.values()[slice * size..(slice + 1) * size].to_vec();
@@ -134,7 +134,7 @@ fn plane_of(mask: &Mask, slice: usize) -> Mask {
 }
 
 /// First pixel of every component in raster order, as `[row, column]`.
-fn first_pixels(parts: &Components) -> Vec<[usize; 2]> {
+pub(super) fn first_pixels(parts: &Components) -> Vec<[usize; 2]> {
     let n_columns = parts.labels().n_columns();
     let mut first = Vec::with_capacity(parts.len());
     for (index, &label) in parts.labels().values().iter().enumerate() {
@@ -146,7 +146,7 @@ fn first_pixels(parts: &Components) -> Vec<[usize; 2]> {
 }
 
 /// Adds a component to a slice as it is.
-fn copy_part(drawn: &mut Mask, slice: usize, parts: &Components, part: usize) {
+pub(super) fn copy_part(drawn: &mut Mask, slice: usize, parts: &Components, part: usize) {
     let start = slice * parts.labels().values().len();
     for (value, &label) in drawn.values_mut()[start..].iter_mut().zip(parts.labels().values()) {
         *value |= label as usize == part + 1;
@@ -154,7 +154,7 @@ fn copy_part(drawn: &mut Mask, slice: usize, parts: &Components, part: usize) {
 }
 
 /// Majority of each voxel and its neighbours in the slices before and after; the outer slices count twice at the ends.
-fn smooth_slices(mask: &Mask) -> Mask {
+pub(super) fn smooth_slices(mask: &Mask) -> Mask {
     let last = mask.n_slices() - 1;
     let size = mask.n_rows() * mask.n_columns();
     let plane = |slice: usize| &mask.values()[slice * size..(slice + 1) * size];

@@ -5,14 +5,22 @@
 //! stated by [`EmptyPolicy`] and never guessed.
 
 mod case;
+mod energy;
 mod overlap;
+mod reliability;
+mod soft;
 mod summary;
 mod surface;
+mod surface_dice;
 
 pub use case::{CaseScores, score_case};
+pub use energy::EnergyDistance;
 pub use overlap::{Overlap, jaccard_from_mean_dice};
+pub use reliability::{Binning, Reliability, ReliabilityBin};
+pub use soft::{AtThreshold, SOFT_THRESHOLDS, SoftDice, soft_dice};
 pub use summary::{EmptyCounts, Summary};
 pub use surface::SurfaceDistances;
+pub use surface_dice::surface_dice;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,7 @@
-//! Dice and Jaccard from voxel counts.
+//! Dice, Jaccard and volume similarity from voxel counts.
 //!
-//! Source: `D = 2 |A and B| / (|A| + |B|)`, `J = |A and B| / |A or B|`. Randomness: none. Cost: one pass.
+//! Source: `D = 2 |A and B| / (|A| + |B|)`, `J = |A and B| / |A or B|`; volume similarity as in Taha and Hanbury, BMC
+//! Medical Imaging 15 (2015), and, signed, as in ITK. Randomness: none. Cost: one pass.
 
 use datasets::Mask;
 
@@ -66,6 +67,30 @@ impl Overlap {
             self.shared as f64 / (self.reference + self.prediction - self.shared) as f64
         })
     }
+
+    /// Volume similarity `1 - ||P| - |R|| / (|P| + |R|)` in `[0, 1]`; 1 for masks of one size, wherever they are.
+    ///
+    /// `None` when the policy leaves the case out.
+    pub fn volume_similarity(&self, policy: EmptyPolicy) -> Option<f64> {
+        policy.score(self.emptiness(), Levels::OVERLAP, || {
+            let difference = self.prediction.abs_diff(self.reference);
+            1.0 - difference as f64 / (self.reference + self.prediction) as f64
+        })
+    }
+
+    /// Relative difference of the volumes, `2 (|P| - |R|) / (|P| + |R|)` in `[-2, 2]`: negative when too little was
+    /// predicted.
+    ///
+    /// ITK calls this the volume similarity, with the prediction as source. Two empty masks do not differ; one empty
+    /// mask gives -2 or 2. `None` when the policy leaves the case out.
+    pub fn volume_difference(&self, policy: EmptyPolicy) -> Option<f64> {
+        let extreme = if self.prediction > self.reference { 2.0 } else { -2.0 };
+        let levels = Levels { best: 0.0, worst: extreme, infinite: extreme };
+        policy.score(self.emptiness(), levels, || {
+            let difference = self.prediction as f64 - self.reference as f64;
+            2.0 * difference / (self.reference + self.prediction) as f64
+        })
+    }
 }
 
 /// Jaccard index that belongs to a Dice coefficient, `D / (2 - D)`.
@@ -100,6 +125,40 @@ mod tests {
             assert_eq!(overlap.emptiness(), emptiness);
             assert_eq!([strict, lenient, infinite].map(|policy| overlap.dice(policy)), expected);
             assert_eq!([strict, lenient, infinite].map(|policy| overlap.jaccard(policy)), expected);
+        }
+    }
+
+    /// Expected values: ITK's test of `LabelOverlapMeasuresImageFilter`, 1 voxel against 2 in 128^3.
+    #[test]
+    fn golden_volumes_of_itk() {
+        let mut prediction = Mask::filled([128; 3], false);
+        prediction.set([64; 3], true);
+        let mut reference = prediction.clone();
+        reference.set([64, 64, 65], true);
+        let overlap = Overlap::count(&reference, &prediction).unwrap();
+        let policy = EmptyPolicy::default();
+        assert_eq!((overlap.dice(policy), overlap.jaccard(policy)), (Some(2.0 / 3.0), Some(0.5)));
+        assert_eq!(overlap.volume_difference(policy), Some(-2.0 / 3.0));
+        assert!((overlap.volume_similarity(policy).unwrap() - 2.0 / 3.0).abs() < 1e-15);
+    }
+
+    #[test]
+    fn volumes_of_every_empty_corner_follow_the_policy() {
+        let (some, none) = (mask!["# ."], mask![". ."]);
+        let skip = EmptyPolicy { both_empty: BothEmpty::Skip, one_empty: OneEmpty::Skip };
+        for (reference, prediction, similarity, difference) in [
+            (&some, &some, 1.0, 0.0),
+            (&some, &none, 0.0, -2.0),
+            (&none, &some, 0.0, 2.0),
+            (&none, &none, 1.0, 0.0),
+        ] {
+            let overlap = Overlap::count(reference, prediction).unwrap();
+            let policy = EmptyPolicy::default();
+            assert_eq!(overlap.volume_similarity(policy), Some(similarity));
+            assert_eq!(overlap.volume_difference(policy), Some(difference));
+            let is_scored = overlap.emptiness() == Emptiness::Neither;
+            assert_eq!(overlap.volume_similarity(skip).is_some(), is_scored);
+            assert_eq!(overlap.volume_difference(skip).is_some(), is_scored);
         }
     }
 

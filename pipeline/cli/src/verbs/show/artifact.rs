@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     View,
-    parquet::{ShardView, tell_pictures, write_pictures},
+    parquet::{ShardView, write_pictures},
 };
 use crate::{
     console::Console,
@@ -34,7 +34,8 @@ pub(super) struct Details<'a> {
     store: &'a Store,
     /// By part; no content where it cannot be shown.
     contents: Vec<Content>,
-    n_pictures: usize,
+    /// Pictures that were written.
+    pub(super) n_pictures: usize,
 }
 
 enum Content {
@@ -73,9 +74,6 @@ impl<'a> Details<'a> {
 
     /// Prints the artifact.
     pub(super) fn show(&self, view: &View<'_>, console: &mut Console<'_>) -> Result<(), CliError> {
-        if let Some(folder) = view.pictures {
-            tell_pictures(self.n_pictures, folder, console);
-        }
         if view.json {
             return console.json_pretty(&self.to_json());
         }

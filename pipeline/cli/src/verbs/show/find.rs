@@ -79,6 +79,25 @@ fn latest(ids: &[String], store: &Store) -> Result<Option<RunReport>, CliError> 
     error.map_or(Ok(None), |error| Err(error.into()))
 }
 
+/// The finished run that a name means.
+///
+/// # Errors
+/// [`CliError::NoRun`], [`CliError::UnknownRun`], [`CliError::Ambiguous`], or what the store says.
+pub(crate) fn named_run(name: &str, world: &World, store: &Store) -> Result<RunReport, CliError> {
+    let ids = store.runs()?;
+    if ids.is_empty() {
+        return Err(no_run(world));
+    }
+    if let Some(report) = find_run(name, &ids, store)? {
+        return Ok(report);
+    }
+    let experiments: Vec<String> =
+        ids.iter().filter_map(|id| Some(store.run_report(id).ok()?.experiment)).collect();
+    let known = ids.iter().chain(&experiments).map(String::as_str).chain(["latest"]);
+    let nearest = nearest(name, known).map(str::to_owned);
+    Err(CliError::UnknownRun { run: name.to_owned(), nearest })
+}
+
 /// A run by `latest`, its id, the name of its experiment or the beginning of its id.
 fn find_run(name: &str, ids: &[String], store: &Store) -> Result<Option<RunReport>, CliError> {
     if name == "latest" {

@@ -1,7 +1,7 @@
 //! `pipeline show`: runs, cells, artifacts and Parquet files.
 
 mod artifact;
-mod find;
+pub(super) mod find;
 mod parquet;
 pub(super) mod reports;
 mod runs;
@@ -39,7 +39,13 @@ pub(super) fn run(
         Thing::Run(report) if view.json => runs::scores_as_json(&report, &store, console)?,
         Thing::Run(report) => runs::show(&report, &store, world, console)?,
         Thing::Cell(report, cell) => runs::show_cell(&report, &cell, &store, &view, console)?,
-        Thing::Artifact(stored) => Details::of(&stored, &store, &view)?.show(&view, console)?,
+        Thing::Artifact(stored) => {
+            let details = Details::of(&stored, &store, &view)?;
+            if let Some(folder) = view.pictures {
+                parquet::tell_pictures(details.n_pictures, folder, console);
+            }
+            details.show(&view, console)?;
+        }
         Thing::File(path) => parquet::show_file(&path, world, &view, console)?,
     }
     Ok(Exit::Done)

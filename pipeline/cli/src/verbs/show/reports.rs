@@ -12,7 +12,7 @@ pub(crate) const REPORT_PAGE: &str = "index.html";
 /// The part of a report that holds its scores: a list of rows.
 const REPORT_SCORES: &str = "table.json";
 /// The keys of a row in their order.
-pub(super) const SCORE_KEYS: [&str; 8] =
+pub(crate) const SCORE_KEYS: [&str; 8] =
     ["method", "subset", "seed", "structure", "metric", "mean", "sd", "n"];
 
 /// The reports of a run with the cells that made them; one that is gone from the store is left out.
@@ -30,7 +30,7 @@ pub(crate) fn report_artifacts<'r>(store: &Store, report: &'r RunReport) -> Vec<
 ///
 /// # Errors
 /// [`CliError::BadJson`] for scores that cannot be read, or what the store says.
-pub(super) fn scores(store: &Store, report: &RunReport) -> Result<Option<Vec<Value>>, CliError> {
+pub(crate) fn scores(store: &Store, report: &RunReport) -> Result<Option<Vec<Value>>, CliError> {
     let mut rows: Option<Vec<Value>> = None;
     for (_, stored) in report_artifacts(store, report) {
         for part in stored.manifest.parts.iter().filter(|part| part.name == REPORT_SCORES) {

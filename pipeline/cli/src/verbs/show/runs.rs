@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     View,
     artifact::Details,
+    parquet::tell_pictures,
     reports::{SCORE_KEYS, report_artifacts, scores},
 };
 use crate::{
@@ -22,7 +23,7 @@ pub(super) fn show(
     world: &World,
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
-    let RunReport { run, experiment, built, fresh, seconds, cells } = report;
+    let RunReport { run, experiment, partial: _, built, fresh, seconds, cells } = report;
     console.line(format!(
         "run {run} of experiment `{experiment}`: {built} built, {fresh} fresh in {}",
         duration(*seconds)
@@ -105,11 +106,17 @@ pub(super) fn show_cell(
     view: &View<'_>,
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
+    let stored = outputs_of(cell, store)?;
+    let details = stored.iter().map(|(port, stored)| Ok((port, Details::of(stored, store, view)?)));
+    let details = details.collect::<Result<Vec<_>, CliError>>()?;
+    if let Some(folder) = view.pictures {
+        let n_pictures = details.iter().map(|(_, details)| details.n_pictures).sum();
+        tell_pictures(n_pictures, folder, console);
+    }
     if view.json {
-        let mut outputs = serde_json::Map::new();
-        for (port, stored) in outputs_of(cell, store)? {
-            outputs.insert(port.to_owned(), Details::of(&stored, store, view)?.to_json());
-        }
+        let outputs =
+            details.iter().map(|(port, details)| ((*port).to_string(), details.to_json()));
+        let outputs: serde_json::Map<String, Value> = outputs.collect();
         return console.json_pretty(&json!({
             "run": report.run,
             "cell": cell.cell,
@@ -128,10 +135,10 @@ pub(super) fn show_cell(
         "{} (stage `{}`) of run {}: {outcome}{time}",
         cell.cell, cell.stage, report.run
     ))?;
-    for (port, stored) in outputs_of(cell, store)? {
+    for (port, details) in details {
         console.line("")?;
         console.line(format!("output   {port}"))?;
-        Details::of(&stored, store, view)?.show(view, console)?;
+        details.show(view, console)?;
     }
     Ok(())
 }

@@ -1,0 +1,69 @@
+//! `pipeline verify`: what is damaged or missing in the store.
+
+use engine::{Audit, Fault, Share};
+
+use crate::{
+    arguments::VerifyArguments,
+    console::{Console, Label},
+    error::{CliError, Exit},
+    text::{count, size},
+    world::World,
+};
+
+pub(super) fn run(
+    arguments: &VerifyArguments,
+    world: &World,
+    console: &mut Console<'_>,
+) -> Result<Exit, CliError> {
+    let share = arguments.sample.map_or(Share::All, Share::Of);
+    let audit = world.read_store().audit(share, arguments.repair)?;
+    if arguments.json {
+        console.json_pretty(&audit)?;
+    } else {
+        tell(&audit, world, console)?;
+    }
+    let whole = audit.problems.is_empty() || audit.repaired;
+    Ok(if whole { Exit::Done } else { Exit::Failed })
+}
+
+fn tell(audit: &Audit, world: &World, console: &mut Console<'_>) -> Result<(), CliError> {
+    for problem in &audit.problems {
+        let kind = match problem.kind {
+            Fault::File => "file",
+            Fault::Manifest => "manifest",
+            Fault::Record => "record",
+            Fault::Explanation => "explanation",
+        };
+        console.line(format!("{kind} {}: found {}", problem.path, problem.found))?;
+        for name in &problem.named_by {
+            console.line(format!("  {name}"))?;
+        }
+    }
+    let Audit { files, hashed, bytes, records, foreign, problems, repaired } = audit;
+    let foreign = match foreign {
+        0 => String::new(),
+        n => format!(" ({n} of another version, left alone)"),
+    };
+    let what = match (problems.len(), repaired) {
+        (0, _) => "nothing wrong".to_owned(),
+        (n, false) => count(n, "problem"),
+        (n, true) => format!("{} repaired", count(n, "problem")),
+    };
+    console.line(format!(
+        "store {}: {hashed} of {} hashed ({}), {}{foreign}: {what}",
+        world.shown(&world.store),
+        count(*files, "file"),
+        size(*bytes),
+        count(*records, "record"),
+    ))?;
+    console.flush()?;
+    if !problems.is_empty() {
+        let hint = if *repaired {
+            "the next run builds again what it needs of this; damaged files lie in `quarantine/`"
+        } else {
+            "`pipeline verify --repair` takes this away, so that the next run builds it again"
+        };
+        console.say(Label::Hint, hint);
+    }
+    Ok(())
+}

@@ -1,0 +1,450 @@
+//! The thread that decides: what is fresh, what must wait, what starts next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::{
+    Finished, Limits, Outcome, RunOptions,
+    worker::{Done, Job, News},
+};
+use crate::{
+    digest::Digest,
+    error::RunError,
+    events::Event,
+    experiment::Cell,
+    lease::{self, Claim, Lease},
+    live::{Heart, LiveCell},
+    reason::Reason,
+    resolve::{Known, LastBuild, Resolver, Step, Unit},
+    stage::Resources,
+    store::{Lookup, Outputs},
+};
+
+/// Time between two looks at the world while nothing is heard.
+const TICK: Duration = Duration::from_millis(250);
+/// The same while another run's result is waited for.
+const IMPATIENT_TICK: Duration = Duration::from_millis(50);
+
+/// A cell that is being built.
+struct Open {
+    whole: Unit,
+    reasons: Vec<Reason>,
+    /// Units not finished yet.
+    left: usize,
+    n_built: usize,
+    n_found: usize,
+    /// Outputs of the finished units.
+    outputs: Vec<Outputs>,
+    /// Keys of all shards.
+    units: Vec<Digest>,
+    seconds: f64,
+    /// Whether a unit has failed or was stopped.
+    broken: bool,
+    /// How far it is within its unit and what it is doing, for those who watch.
+    progress: (f64, String),
+}
+
+/// Place of a unit in the queue: cells in their order, units as they come.
+type Place = (usize, usize);
+
+/// The state of one run.
+pub(super) struct Coordinator<'a> {
+    resolver: &'a Resolver<'a>,
+    options: RunOptions,
+    known: Known,
+    /// Cells that read from each cell, once for each wire.
+    readers: Vec<Vec<usize>>,
+    /// Number of wires into each cell from cells that are not known yet.
+    waiting: Vec<usize>,
+    /// Selected cells whose inputs are known and that have not been looked up.
+    resolvable: BTreeSet<usize>,
+    open: BTreeMap<usize, Open>,
+    /// Units that may start.
+    ready: BTreeMap<Place, Unit>,
+    n_queued: usize,
+    /// Units that another run is building.
+    awaited: BTreeMap<Place, Unit>,
+    next_look: Instant,
+    leases: BTreeMap<Digest, Lease>,
+    renewed: Instant,
+    running: usize,
+    free: Limits,
+    outcomes: BTreeMap<usize, Finished>,
+    failures: Vec<RunError>,
+    heart: Heart<'a>,
+    jobs: Sender<Job>,
+    observe: &'a mut dyn FnMut(Event),
+}
+
+impl<'a> Coordinator<'a> {
+    pub(super) fn new(
+        resolver: &'a Resolver<'a>,
+        selected: &'a [bool],
+        options: RunOptions,
+        heart: Heart<'a>,
+        jobs: Sender<Job>,
+        observe: &'a mut dyn FnMut(Event),
+    ) -> Self {
+        let experiment = resolver.experiment;
+        let n_cells = experiment.cells.len();
+        let mut readers = vec![Vec::new(); n_cells];
+        let mut waiting = vec![0; n_cells];
+        for cell in (0..n_cells).filter(|&cell| selected[cell]) {
+            for needed in experiment.needs(cell) {
+                readers[needed].push(cell);
+                waiting[cell] += 1;
+            }
+        }
+        Self {
+            resolver,
+            options,
+            known: vec![None; n_cells],
+            resolvable: (0..n_cells).filter(|&c| selected[c] && waiting[c] == 0).collect(),
+            readers,
+            waiting,
+            open: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            n_queued: 0,
+            awaited: BTreeMap::new(),
+            next_look: Instant::now(),
+            leases: BTreeMap::new(),
+            renewed: Instant::now(),
+            running: 0,
+            free: options.limits,
+            outcomes: BTreeMap::new(),
+            failures: Vec::new(),
+            heart,
+            jobs,
+            observe,
+        }
+    }
+
+    /// What became of the cells, the failures, and the sign of life, which lasts until the report is written.
+    pub(super) fn end(self) -> (BTreeMap<usize, Finished>, Vec<RunError>, Heart<'a>) {
+        (self.outcomes, self.failures, self.heart)
+    }
+
+    /// Runs everything that can be run.
+    pub(super) fn drive(&mut self, news: &Receiver<News>, cancelled: &AtomicBool) {
+        self.heed(cancelled);
+        loop {
+            if !self.is_stopping() {
+                self.resolve_ready();
+            }
+            if !self.is_stopping() {
+                self.look_for_awaited();
+                self.dispatch();
+            }
+            let nothing_left = self.ready.is_empty() && self.awaited.is_empty();
+            let more = !nothing_left || !self.resolvable.is_empty();
+            if self.running == 0 && (!more || self.is_stopping()) {
+                break;
+            }
+            let tick = if self.awaited.is_empty() { TICK } else { IMPATIENT_TICK };
+            let received = news.recv_timeout(tick);
+            // A stage that was told to stop may answer before this loop has noticed why.
+            self.heed(cancelled);
+            match received {
+                Ok(News::Progress { cell, fraction, doing }) => {
+                    self.progress(cell, fraction, doing)
+                }
+                Ok(News::Done(done)) => self.unit_done(done),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.stay_alive();
+        }
+    }
+
+    /// Takes notice of being told to stop.
+    fn heed(&mut self, cancelled: &AtomicBool) {
+        if !self.heart.live.stopping && cancelled.load(Ordering::Relaxed) {
+            self.heart.live.stopping = true;
+            (self.observe)(Event::Stopping { running: self.running });
+        }
+    }
+
+    /// Whether nothing new is to be started.
+    fn is_stopping(&self) -> bool {
+        self.heart.live.stopping || (!self.failures.is_empty() && !self.options.keep_going)
+    }
+
+    fn cell(&self, index: usize) -> &Cell {
+        &self.resolver.experiment.cells[index]
+    }
+
+    /// Tells other processes that this run and what it holds are alive.
+    fn stay_alive(&mut self) {
+        if self.renewed.elapsed() >= lease::PERIOD {
+            self.leases.values().for_each(Lease::renew);
+            self.renewed = Instant::now();
+        }
+        if !self.heart.is_due() {
+            return;
+        }
+        let cells = &self.resolver.experiment.cells;
+        let running = self.open.iter().map(|(&index, open)| {
+            let ended = open.n_built + open.n_found;
+            let (within, doing) = &open.progress;
+            let fraction = (ended as f64 + within) / (ended + open.left).max(1) as f64;
+            LiveCell { cell: cells[index].name.clone(), fraction, doing: doing.clone() }
+        });
+        self.heart.live.running = running.collect();
+        self.heart.live.done = self.outcomes.len();
+        self.heart.beat();
+    }
+
+    fn progress(&mut self, index: usize, fraction: f64, doing: String) {
+        let cell = self.cell(index).name.clone();
+        if let Some(open) = self.open.get_mut(&index).filter(|open| open.left == 1) {
+            open.progress = (fraction.clamp(0.0, 1.0), doing.clone());
+        }
+        (self.observe)(Event::Progress { cell, fraction, doing });
+    }
+
+    /// Looks up every cell whose inputs are known, until none is left.
+    fn resolve_ready(&mut self) {
+        while let Some(index) = self.resolvable.pop_first() {
+            match self.resolver.step(index, &self.known) {
+                Ok(Step::Fresh { key, outputs }) => self.fresh(index, key, outputs),
+                Ok(Step::Stale { whole, missing, found, units, reasons }) => {
+                    let open = Open {
+                        whole,
+                        reasons,
+                        left: missing.len(),
+                        n_built: 0,
+                        n_found: found.len(),
+                        outputs: found,
+                        units,
+                        seconds: 0.0,
+                        broken: false,
+                        progress: (0.0, String::new()),
+                    };
+                    self.stale(index, open, missing);
+                }
+                Err(error) => self.failed(index, error),
+            }
+            self.stay_alive();
+            if self.is_stopping() {
+                return;
+            }
+        }
+    }
+
+    fn fresh(&mut self, index: usize, key: Digest, outputs: Outputs) {
+        let cell = self.cell(index).name.clone();
+        (self.observe)(Event::Fresh { cell });
+        self.finish(index, Outcome::Fresh, 0.0, key, outputs);
+    }
+
+    fn stale(&mut self, index: usize, open: Open, missing: Vec<Unit>) {
+        if missing.is_empty() {
+            if let Err(error) = self.close(index, open) {
+                self.failed(index, error);
+            }
+            return;
+        }
+        let (cell, reasons) = (self.cell(index).name.clone(), open.reasons.clone());
+        (self.observe)(Event::Stale { cell, reasons, units: missing.len() });
+        self.open.insert(index, open);
+        for unit in missing {
+            self.n_queued += 1;
+            self.ready.insert((index, self.n_queued), unit);
+        }
+    }
+
+    /// Takes what other runs have built meanwhile; what they gave up goes back into the queue.
+    fn look_for_awaited(&mut self) {
+        let started = Instant::now();
+        if started < self.next_look {
+            return;
+        }
+        for (place, unit) in std::mem::take(&mut self.awaited) {
+            match self.resolver.store.look_up(&unit.key) {
+                Lookup::Hit(outputs) => self.unit_found(place.0, outputs),
+                Lookup::Miss(_) if self.resolver.store.holder(&unit.key).is_some() => {
+                    self.awaited.insert(place, unit);
+                }
+                Lookup::Miss(_) => {
+                    self.ready.insert(place, unit);
+                }
+            }
+        }
+        // A tenth of the time at most goes into looking, however much is waited for.
+        self.next_look = Instant::now() + (9 * started.elapsed()).max(IMPATIENT_TICK / 2);
+    }
+
+    /// Starts every ready unit that fits beside those that run.
+    fn dispatch(&mut self) {
+        let limits = self.options.limits;
+        let mut after = None;
+        while self.free.cpus > 0 || self.running == 0 {
+            let next = match after {
+                None => self.ready.keys().next(),
+                Some(place) => {
+                    self.ready.range(place..).map(|(place, _)| place).find(|p| **p > place)
+                }
+            };
+            let Some(&place) = next else { return };
+            after = Some(place);
+            let asked = self.cell(place.0).config.resources;
+            let resources = Resources {
+                cpus: asked.cpus.clamp(1, limits.cpus.max(1)),
+                memory: asked.memory.min(limits.memory),
+            };
+            if resources.cpus > self.free.cpus || resources.memory > self.free.memory {
+                continue;
+            }
+            if let Some(unit) = self.ready.remove(&place)
+                && let Err(error) = self.start(place, unit, resources)
+            {
+                self.failed(place.0, error);
+                if self.is_stopping() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Starts a unit, unless another run builds it or has just built it.
+    fn start(&mut self, place: Place, unit: Unit, resources: Resources) -> Result<(), RunError> {
+        let (index, store) = (place.0, self.resolver.store);
+        let cell = self.cell(index).name.clone();
+        let lease = match store.claim(&unit.key, &self.heart.live.run) {
+            Claim::Mine(lease) => lease,
+            Claim::Theirs(run) => {
+                if let Some(open) = self.open.get_mut(&index).filter(|open| open.left == 1) {
+                    open.progress.1 = format!("built by run {run}");
+                }
+                (self.observe)(Event::Waiting { cell, shard: unit.shard.clone(), run });
+                self.awaited.insert(place, unit);
+                return Ok(());
+            }
+        };
+        if let Lookup::Hit(outputs) = store.look_up(&unit.key) {
+            self.unit_found(index, outputs);
+            return Ok(());
+        }
+        let bound = self.resolver.bind(self.cell(index), &self.known, unit.shard.as_deref())?;
+        (self.observe)(Event::Started { cell, shard: unit.shard.clone() });
+        self.leases.insert(unit.key, lease);
+        self.free.cpus -= resources.cpus;
+        self.free.memory -= resources.memory;
+        self.running += 1;
+        let job = Job { cell: index, unit, bound, resources };
+        self.jobs.send(job).expect("workers live as long as the coordinator sends jobs");
+        Ok(())
+    }
+
+    fn unit_done(&mut self, done: Done) {
+        let Done { cell: index, key, resources, seconds, result } = done;
+        self.running -= 1;
+        self.free.cpus += resources.cpus;
+        self.free.memory += resources.memory;
+        self.leases.remove(&key);
+        let stopping = self.heart.live.stopping;
+        let open = self.open.get_mut(&index).expect("a unit belongs to a cell that is open");
+        open.seconds += seconds;
+        open.progress = (0.0, String::new());
+        match result {
+            Ok(outputs) => {
+                open.n_built += 1;
+                self.unit_ended(index, outputs);
+            }
+            // It was asked to return early.
+            Err(RunError::Stage { .. }) if stopping => open.broken = true,
+            Err(error) => {
+                open.broken = true;
+                self.failed(index, error);
+            }
+        }
+    }
+
+    fn unit_found(&mut self, index: usize, outputs: Outputs) {
+        let open = self.open.get_mut(&index).expect("a unit belongs to a cell that is open");
+        open.n_found += 1;
+        self.unit_ended(index, outputs);
+    }
+
+    fn unit_ended(&mut self, index: usize, outputs: Outputs) {
+        let open = self.open.get_mut(&index).expect("a unit belongs to a cell that is open");
+        open.left -= 1;
+        open.outputs.push(outputs);
+        if open.left == 0 && !open.broken {
+            let open = self.open.remove(&index).expect("the cell was open a moment ago");
+            if let Err(error) = self.close(index, open) {
+                self.failed(index, error);
+            }
+        }
+    }
+
+    /// Publishes and reports a cell all of whose units are done.
+    fn close(&mut self, index: usize, mut open: Open) -> Result<(), RunError> {
+        let (resolver, cell) = (self.resolver, &self.resolver.experiment.cells[index]);
+        let (per_shard, key) = (cell.stage.per_shard(), open.whole.key);
+        let outputs = if per_shard {
+            let outputs = resolver.assemble(cell, &open.outputs);
+            resolver.store.publish_record(&key, &open.whole.action, &outputs, &open.units)?;
+            outputs
+        } else {
+            open.outputs.pop().expect("a cell that is not per shard has one unit")
+        };
+        if open.n_built == 0 {
+            self.fresh(index, key, outputs);
+            return Ok(());
+        }
+        let shards = per_shard.then_some((open.n_built, open.n_found));
+        let last = LastBuild {
+            cell: cell.name.clone(),
+            action: open.whole.action,
+            reasons: open.reasons,
+            run: self.heart.live.run.clone(),
+            shards,
+            seconds: open.seconds,
+            outputs: outputs.iter().map(|(port, stored)| (port.clone(), stored.digest)).collect(),
+        };
+        resolver.store.remember(&resolver.experiment.name, &cell.name, &last)?;
+        (self.observe)(Event::Built { cell: cell.name.clone(), shards, seconds: open.seconds });
+        self.finish(index, Outcome::Built, open.seconds, key, outputs);
+        Ok(())
+    }
+
+    fn finish(
+        &mut self,
+        index: usize,
+        outcome: Outcome,
+        seconds: f64,
+        key: Digest,
+        outputs: Outputs,
+    ) {
+        let outputs = Arc::new(outputs);
+        let (key, shared) = (Some(key), Some(outputs.clone()));
+        self.outcomes.insert(index, Finished { outcome, seconds, key, outputs: shared });
+        self.known[index] = Some(outputs);
+        for &reader in &self.readers[index] {
+            self.waiting[reader] -= 1;
+            if self.waiting[reader] == 0 {
+                self.resolvable.insert(reader);
+            }
+        }
+    }
+
+    fn failed(&mut self, index: usize, error: RunError) {
+        let cell = self.cell(index).name.clone();
+        if let Some(open) = self.open.get_mut(&index) {
+            open.broken = true;
+        }
+        (self.observe)(Event::Failed { cell, message: error.to_string() });
+        let (outcome, seconds) = (Outcome::Failed, 0.0);
+        self.outcomes.insert(index, Finished { outcome, seconds, key: None, outputs: None });
+        self.failures.push(error);
+    }
+}

@@ -1,0 +1,233 @@
+//! The local scheduler: runs the cells of an experiment side by side, within the machine's cores and memory.
+//!
+//! One thread decides, as many as there are cores do the work. A cell is looked up when all its inputs are known, so the
+//! wave stops wherever a rebuilt cell gives the bytes it gave before. When a cell fails or the run is told to stop, what is
+//! running is finished and published, nothing new is started, and the failure is reported at the end. What another run is
+//! building already is waited for.
+
+mod claim;
+mod coordinator;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
+
+use crossbeam::channel::unbounded;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Digest,
+    error::RunError,
+    events::Event,
+    experiment::Experiment,
+    live::Heart,
+    resolve::Resolver,
+    store::{Outputs, Store, Stored},
+};
+
+use claim::{claim_run, save_report};
+use coordinator::Coordinator;
+use worker::{Job, News, work};
+
+/// How much of the machine a run may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Cores.
+    pub cpus: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+}
+
+impl Limits {
+    /// The whole machine: all its cores and nine tenths of its memory.
+    pub fn of_machine() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { cpus, memory: total_memory().unwrap_or(4 << 30) / 10 * 9 }
+    }
+}
+
+/// Total memory by `/proc/meminfo`.
+pub fn total_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+/// What became of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// Its result was stored.
+    Fresh,
+    /// It was built.
+    Built,
+    /// Its stage failed.
+    Failed,
+    /// It was not reached.
+    Skipped,
+}
+
+/// A cell of a finished run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CellReport {
+    /// The cell.
+    pub cell: String,
+    /// Its stage.
+    pub stage: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Seconds of work in this run.
+    pub seconds: f64,
+    /// Key under which its result is recorded, unless it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Digest>,
+    /// Digest of each output.
+    pub outputs: BTreeMap<String, Digest>,
+    /// Digest under which the manifest of each output is stored.
+    #[serde(default)]
+    pub manifests: BTreeMap<String, Digest>,
+}
+
+/// A finished run, as `runs/ID/run.json` holds it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RunReport {
+    /// Id of the run: start time and experiment.
+    pub run: String,
+    /// Name of the experiment.
+    pub experiment: String,
+    /// Whether only some of the experiment's cells were selected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+    /// Number of cells built.
+    pub built: usize,
+    /// Number of cells fresh.
+    pub fresh: usize,
+    /// Seconds from start to end.
+    pub seconds: f64,
+    /// The cells.
+    pub cells: Vec<CellReport>,
+}
+
+/// How a run goes about its work.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions {
+    /// How much of the machine it may use.
+    pub limits: Limits,
+    /// Whether cells that do not need a failed one are still built.
+    pub keep_going: bool,
+}
+
+impl From<Limits> for RunOptions {
+    fn from(limits: Limits) -> Self {
+        Self { limits, keep_going: false }
+    }
+}
+
+/// Runs the selected cells and calls `observe` with everything that happens, on this thread.
+///
+/// When `cancelled` becomes true, nothing new is started, running stages are told, and what they finish is stored.
+///
+/// # Errors
+/// The first failure, or [`RunError::Several`]; [`RunError::Cancelled`] when it was stopped before its end. Everything
+/// that was finished is stored.
+pub fn run(
+    experiment: &Experiment,
+    selected: &[bool],
+    store: &Store,
+    options: impl Into<RunOptions>,
+    cancelled: &AtomicBool,
+    observe: &mut dyn FnMut(Event),
+) -> Result<RunReport, RunError> {
+    let (started, options) = (Instant::now(), options.into());
+    let run_id = claim_run(store, &experiment.name)?;
+    let n_cells = selected.iter().filter(|flag| **flag).count();
+    let heart = Heart::start(store, &run_id, &experiment.name, n_cells)?;
+    observe(Event::Begun { run: run_id.clone(), cells: n_cells });
+    let resolver = Resolver { experiment, store };
+    let (job_sender, jobs) = unbounded::<Job>();
+    let (news_sender, news) = unbounded::<News>();
+    let state = Coordinator::new(&resolver, selected, options, heart, job_sender, observe);
+    let (outcomes, mut failures, heart) = std::thread::scope(|scope| {
+        // Owned here, so that the workers see the end of the jobs however this closure ends.
+        let mut state = state;
+        for _ in 0..options.limits.cpus.max(1) {
+            let (jobs, news) = (jobs.clone(), news_sender.clone());
+            let resolver = &resolver;
+            scope.spawn(move || work(resolver, &jobs, &news, cancelled));
+        }
+        drop((jobs, news_sender));
+        state.drive(&news, cancelled);
+        state.end()
+    });
+    let report = report(experiment, selected, run_id, outcomes, started.elapsed().as_secs_f64());
+    let saved = save_report(store, experiment, &report);
+    drop(heart);
+    let not_reached = report.cells.iter().filter(|cell| cell.outcome == Outcome::Skipped).count();
+    match failures.len() {
+        // A report that could not be written has no say where a cell failed: that came first.
+        0 if saved.is_err() => saved.map(|()| report),
+        0 if not_reached > 0 => Err(RunError::Cancelled { run: report.run, not_reached }),
+        0 => Ok(report),
+        1 => Err(failures.remove(0)),
+        _ => Err(RunError::Several { failures }),
+    }
+}
+
+/// What became of a cell.
+struct Finished {
+    outcome: Outcome,
+    seconds: f64,
+    key: Option<Digest>,
+    outputs: Option<Arc<Outputs>>,
+}
+
+fn report(
+    experiment: &Experiment,
+    selected: &[bool],
+    run: String,
+    mut outcomes: BTreeMap<usize, Finished>,
+    seconds: f64,
+) -> RunReport {
+    let cells: Vec<CellReport> = experiment
+        .cells
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| selected[*i])
+        .map(|(i, cell)| {
+            let finished = outcomes.remove(&i);
+            let Finished { outcome, seconds, key, outputs } = finished.unwrap_or(Finished {
+                outcome: Outcome::Skipped,
+                seconds: 0.0,
+                key: None,
+                outputs: None,
+            });
+            let outputs = || outputs.as_deref().into_iter().flatten();
+            let manifest =
+                |(port, stored): (&String, &Stored)| (port.clone(), stored.manifest_digest());
+            CellReport {
+                cell: cell.name.clone(),
+                stage: cell.stage.name().to_owned(),
+                outcome,
+                seconds,
+                key,
+                outputs: outputs().map(|(port, stored)| (port.clone(), stored.digest)).collect(),
+                manifests: outputs().map(manifest).collect(),
+            }
+        })
+        .collect();
+    let count = |outcome| cells.iter().filter(|cell| cell.outcome == outcome).count();
+    RunReport {
+        run,
+        experiment: experiment.name.clone(),
+        partial: !selected.iter().all(|flag| *flag),
+        built: count(Outcome::Built),
+        fresh: count(Outcome::Fresh),
+        seconds,
+        cells,
+    }
+}

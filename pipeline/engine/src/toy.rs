@@ -1,0 +1,239 @@
+//! Toy stages and a project around them, for the tests of this crate.
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Artifact, Ctx, Event, Experiment, Limits, Many, One, Out, Override, Registry, Roots, RunError,
+    RunReport, Stage, StageError, Store, inputs, outputs, run,
+};
+
+struct Words;
+impl Artifact for Words {
+    const KIND: &'static str = "words";
+    const SHARDED: bool = true;
+}
+
+struct Text;
+impl Artifact for Text {
+    const KIND: &'static str = "text";
+}
+
+inputs! { struct NoneIn {} }
+inputs! { struct WordsIn { words: One<Words> } }
+inputs! { struct ManyIn { words: Many<Words> } }
+outputs! { struct WordsOut { words: Out<Words> } }
+outputs! { struct TextOut { text: Out<Text> } }
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ListConfig {
+    words: Vec<String>,
+}
+
+/// Writes each word as a shard of its own.
+struct List;
+impl Stage for List {
+    const NAME: &'static str = "list";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Writes words.";
+    type Config = ListConfig;
+    type Inputs = NoneIn;
+    type Outputs = WordsOut;
+
+    fn run(
+        config: &ListConfig,
+        _: NoneIn,
+        outputs: &WordsOut,
+        _: &Ctx<'_>,
+    ) -> Result<(), StageError> {
+        config.words.iter().try_for_each(|word| outputs.words.write(word, word.as_bytes()))
+    }
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EchoConfig {
+    /// How often each word is said.
+    #[serde(default)]
+    times: usize,
+    /// A file that each unit adds a line to.
+    #[serde(default)]
+    log: Option<PathBuf>,
+    /// A file that each unit waits for.
+    #[serde(default)]
+    gate: Option<PathBuf>,
+}
+
+/// Repeats every word, shard by shard.
+struct Echo;
+impl Stage for Echo {
+    const NAME: &'static str = "echo";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Repeats words.";
+    const PER_SHARD: bool = true;
+    const NONSEMANTIC: &'static [&'static str] = &["log", "gate"];
+    type Config = EchoConfig;
+    type Inputs = WordsIn;
+    type Outputs = WordsOut;
+
+    fn run(
+        config: &EchoConfig,
+        inputs: WordsIn,
+        outputs: &WordsOut,
+        ctx: &Ctx<'_>,
+    ) -> Result<(), StageError> {
+        if let Some(log) = &config.log {
+            append(log, &format!("{} {}\n", ctx.shard(), config.times));
+        }
+        while config.gate.as_ref().is_some_and(|gate| !gate.exists()) {
+            if ctx.is_cancelled() {
+                return Err(StageError::new("told to stop"));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        let text = fs::read_to_string(inputs.words.file(ctx.shard())?).map_err(StageError::new)?;
+        if text == "bomb" {
+            return Err(StageError::new("word `bomb` cannot be said"));
+        }
+        outputs.words.write(ctx.shard(), text.repeat(config.times).as_bytes())
+    }
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct JoinConfig {}
+
+/// Joins all words of all inputs.
+struct Join;
+impl Stage for Join {
+    const NAME: &'static str = "join";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Joins words.";
+    type Config = JoinConfig;
+    type Inputs = ManyIn;
+    type Outputs = TextOut;
+
+    fn run(
+        _: &JoinConfig,
+        inputs: ManyIn,
+        outputs: &TextOut,
+        _: &Ctx<'_>,
+    ) -> Result<(), StageError> {
+        let parts = inputs.words.iter().flat_map(|input| &input.parts);
+        let text: Vec<u8> = parts.flat_map(|part| fs::read(&part.path).unwrap()).collect();
+        outputs.text.write("text", &text)
+    }
+}
+
+/// Two sources, three echoes and a joined text.
+pub(crate) const TOY: &str = "\
+[words]
+use = 'list'
+words = ['apple', 'banana', 'cherry']
+
+[once]
+use = 'echo'
+in = { words = 'words' }
+times = 1
+
+[twice]
+use = 'echo'
+in = { words = 'words' }
+times = 2
+
+[thrice]
+use = 'echo'
+in = { words = 'once' }
+times = 3
+
+[join]
+use = 'join'
+in = { words = ['once', 'twice', 'thrice'] }
+";
+
+fn append(path: &Path, text: &str) {
+    use std::io::Write;
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+/// A project in a folder of its own.
+pub(crate) struct Toy {
+    folder: tempfile::TempDir,
+}
+
+impl Toy {
+    pub(crate) fn new() -> Self {
+        // Tests write many small files, which a disk would make slow.
+        let shared = Path::new("/dev/shm");
+        let folder = if shared.is_dir() {
+            tempfile::tempdir_in(shared).unwrap()
+        } else {
+            tempfile::tempdir().unwrap()
+        };
+        fs::create_dir(folder.path().join("configs")).unwrap();
+        Self { folder }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::open(&self.path("store")).unwrap()
+    }
+
+    pub(crate) fn load(&self, text: &str, set: &[&str]) -> Experiment {
+        fs::write(self.path("configs/toy.toml"), text).unwrap();
+        let overrides: Vec<Override> = set.iter().map(|s| Override::parse(s).unwrap()).collect();
+        let mut registry = Registry::new();
+        registry.add::<List>();
+        registry.add::<Echo>();
+        registry.add::<Join>();
+        Experiment::load("toy.toml", &overrides, &Roots::find(self.folder.path()), &registry)
+            .unwrap()
+    }
+
+    /// Runs the toy.
+    pub(crate) fn run(&self, set: &[&str]) -> RunReport {
+        self.try_run(&self.load(TOY, set)).unwrap()
+    }
+
+    /// Runs an experiment on the project's store.
+    pub(crate) fn try_run(&self, experiment: &Experiment) -> Result<RunReport, RunError> {
+        run_quietly(experiment, &self.store())
+    }
+}
+
+/// Runs all of an experiment without listening.
+pub(crate) fn run_quietly(experiment: &Experiment, store: &Store) -> Result<RunReport, RunError> {
+    run_watched(experiment, store, &AtomicBool::new(false), &mut |_| {})
+}
+
+/// Runs all of an experiment on two cores.
+pub(crate) fn run_watched(
+    experiment: &Experiment,
+    store: &Store,
+    cancelled: &AtomicBool,
+    observe: &mut dyn FnMut(Event),
+) -> Result<RunReport, RunError> {
+    let limits = Limits { cpus: 2, memory: 4 << 30 };
+    run(experiment, &vec![true; experiment.cells.len()], store, limits, cancelled, observe)
+}
+
+/// The files in a folder and those below it, sorted.
+pub(crate) fn walk(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect();
+    files.sort();
+    files
+}

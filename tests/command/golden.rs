@@ -1,0 +1,275 @@
+//! Version and output digest of every stage on a small experiment: a stage whose output moved must say so.
+//!
+//! `tests/golden/stages.toml` has a table `any` for what is the same on every machine, and one for each instruction set on
+//! whose numbers trained networks depend: those of other instruction sets than this machine's are kept and not compared.
+//! `UPDATE_GOLDEN=1 cargo test --test command golden` writes the file anew; the diff is to be read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+    fs,
+    path::PathBuf,
+};
+
+use pipeline::{Digest, config::Node};
+use serde_json::{Value, json};
+
+use super::{
+    miniature,
+    world::{REPOSITORY, World, not_run},
+};
+
+/// The stages that are wired in a way of their own; the scores and the report are of sources, so that no training moves
+/// them. Simulators and fusions are added, see [`experiment`].
+const EXPERIMENT: &str = "\
+[cases]
+use = 'ingest.phantom_cxr'
+count = 16
+phantom = { size = 32 }
+split = { train = 8, val = 3 }
+shard_cases = 4
+
+[films]
+use = 'ingest.jsrt'
+root = 'films'
+size = 16
+split = { train = 3, val = 1 }
+
+[train_vote]
+use = 'train.unet'
+in = { images = 'cases.images', target = 'vote', reference = 'cases.truth' }
+network = { levels = 2, base_width = 4 }
+training = { epochs = 2, batch_size = 4 }
+
+[train]
+use = 'train.uma'
+in = { images = 'cases.images', annotations = ['by_erode_dilate', 'by_shift'], reference = 'cases.truth' }
+network = { levels = 2, base_width = 4 }
+training = { epochs = 2, batch_size = 4 }
+
+[predict]
+use = 'predict'
+in = { images = 'cases.images', weights = 'train' }
+
+[assess]
+use = 'assess.uma'
+in = { images = 'cases.images', annotations = ['by_erode_dilate', 'by_shift'], reference = 'cases.truth', weights = 'train' }
+
+[score]
+use = 'score'
+in = { predictions = 'vote', reference = 'cases.truth' }
+method = 'vote'
+
+[report]
+use = 'report'
+title = 'golden'
+in = { cases = 'cases.cases', scores = 'score', calibrations = ['erode_dilate', 'shift'], vote = 'vote', truth = 'cases.truth' }
+";
+
+/// The experiment with a cell for every simulator, one that applies it, and one for every fusion of three sources.
+fn experiment() -> String {
+    let mut text = EXPERIMENT.to_owned();
+    let mut cell = |name: &str, stage: &str, wiring: &str| {
+        writeln!(text, "\n[{name}]\nuse = '{stage}'\nin = {{ {wiring} }}").unwrap();
+    };
+    for stage in pipeline::standard().names() {
+        match stage.split_once('.') {
+            Some(("noise", "apply")) => {}
+            Some(("noise", name)) => {
+                cell(name, stage, "truth = 'cases.truth'");
+                let wiring = format!("truth = 'cases.truth', simulator = '{name}'");
+                cell(&format!("by_{name}"), "noise.apply", &wiring);
+            }
+            Some(("fuse", name)) => {
+                let sources = "annotations = ['by_erode_dilate', 'by_shift', 'by_flip_square']";
+                cell(name, stage, sources);
+            }
+            _ => {}
+        }
+    }
+    text
+}
+
+const HEAD: &str = "\
+# Version and output digests of every stage on the experiment of tests/command/golden.rs, which also says how to renew them.
+# `reads` stands for configuration and inputs: outputs that differ while it is the same need a higher VERSION.
+";
+
+/// What a cell did: stage, version, what it read, and the digests that came out.
+#[derive(Clone, Debug, PartialEq)]
+struct Golden {
+    stage: String,
+    version: u64,
+    reads: String,
+    outputs: BTreeMap<String, String>,
+}
+
+impl Golden {
+    fn from_json(value: &Value) -> Option<Self> {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let outputs = value["outputs"].as_object()?.iter();
+        Some(Self {
+            stage: text(&value["stage"])?,
+            version: value["version"].as_u64()?,
+            reads: text(&value["reads"])?,
+            outputs: outputs
+                .map(|(port, digest)| Some((port.clone(), text(digest)?)))
+                .collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// Cells by the machines on which they are the same: `any`, or an instruction set.
+type Tables = BTreeMap<String, BTreeMap<String, Golden>>;
+
+fn file() -> PathBuf {
+    PathBuf::from(REPOSITORY).join("tests/golden/stages.toml")
+}
+
+fn stored() -> Tables {
+    let Ok(text) = fs::read_to_string(file()) else {
+        return Tables::new();
+    };
+    let json = Node::parse(&text, "stages.toml").unwrap().to_json();
+    let table = |(name, table): (&String, &Value)| {
+        let cells = table.as_object().unwrap().iter();
+        let cells = cells.map(|(cell, value)| (cell.clone(), Golden::from_json(value).unwrap()));
+        (name.clone(), cells.collect())
+    };
+    json.as_object().unwrap().iter().map(table).collect()
+}
+
+fn store(tables: &Tables) {
+    let mut text = HEAD.to_owned();
+    for (machine, cells) in tables {
+        for (cell, golden) in cells {
+            let Golden { stage, version, reads, outputs } = golden;
+            writeln!(text, "\n[{machine}.{cell}]\nstage = \"{stage}\"\nversion = {version}")
+                .unwrap();
+            writeln!(text, "reads = \"{reads}\"\n[{machine}.{cell}.outputs]").unwrap();
+            outputs
+                .iter()
+                .for_each(|(port, digest)| writeln!(text, "{port} = \"{digest}\"").unwrap());
+        }
+    }
+    fs::create_dir_all(file().parent().unwrap()).unwrap();
+    fs::write(file(), text).unwrap();
+}
+
+/// Runs the experiment and gives what each cell did, in the order of the cells.
+fn made() -> Vec<(String, String, Golden)> {
+    let world = World::small(&experiment());
+    miniature::reduced(&world);
+    world.built(&["--quiet"]);
+    let lines = world.json_lines(&["explain", "small.toml", "*", "--json"]);
+    let made = |line: &Value| {
+        let last = &line["last"];
+        let action = &last["action"];
+        let machine = action["environment"]["instructions"].as_str().unwrap_or("any");
+        let reads = json!([action["config"], action["inputs"], action["externals"]]).to_string();
+        let golden = Golden::from_json(&json!({
+            "stage": action["stage"],
+            "version": action["version"],
+            "reads": Digest::of(reads.as_bytes()).short(),
+            "outputs": last["outputs"],
+        }));
+        (machine.to_owned(), line["cell"].as_str().unwrap().to_owned(), golden.unwrap())
+    };
+    lines.iter().map(made).collect()
+}
+
+#[test]
+fn golden_outputs_of_every_stage() {
+    let made = made();
+    let stages: BTreeSet<&str> = made.iter().map(|(_, _, golden)| golden.stage.as_str()).collect();
+    assert_eq!(stages, pipeline::standard().names().collect(), "every stage has a cell here");
+    let mut tables = stored();
+    if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
+        let machines: BTreeSet<&String> = made.iter().map(|(machine, _, _)| machine).collect();
+        machines.into_iter().for_each(|machine| drop(tables.remove(machine)));
+        for (machine, cell, golden) in made.iter().cloned() {
+            tables.entry(machine).or_default().insert(cell, golden);
+        }
+        return store(&tables);
+    }
+    if !cfg!(all(target_arch = "x86_64", target_env = "gnu")) {
+        return not_run(
+            "golden digests: the mathematical functions of this machine may round otherwise",
+        );
+    }
+    let found = Comparison::of(&tables, &made);
+    for cell in &found.unknown {
+        not_run(&format!(
+            "golden digest of `{cell}`: none is stored for this machine's instruction set"
+        ));
+    }
+    let Comparison { to_raise, differ, .. } = found;
+    assert!(
+        to_raise.is_empty(),
+        "the same configuration and inputs give another output: raise VERSION of {to_raise:?}, or results that users have \
+         stored are taken for new ones; then UPDATE_GOLDEN=1 (cells that differ: {differ:?})"
+    );
+    assert!(
+        differ.is_empty(),
+        "versions, configurations or inputs have moved: run with UPDATE_GOLDEN=1 and read the diff of \
+         tests/golden/stages.toml (cells that differ: {differ:?})"
+    );
+}
+
+/// What the stored digests say of those that were made.
+#[derive(Debug, Default, PartialEq)]
+struct Comparison<'a> {
+    /// Stages that do the same work with another result under the same version.
+    to_raise: BTreeSet<&'a str>,
+    /// Cells that are not as they are stored.
+    differ: Vec<&'a str>,
+    /// Cells of an instruction set of which nothing is stored.
+    unknown: Vec<&'a str>,
+}
+
+impl<'a> Comparison<'a> {
+    fn of(tables: &Tables, made: &'a [(String, String, Golden)]) -> Self {
+        let mut found = Self::default();
+        for (machine, cell, golden) in made {
+            let Some(cells) = tables.get(machine) else {
+                found.unknown.push(cell);
+                continue;
+            };
+            let before = cells.get(cell);
+            if before == Some(golden) {
+                continue;
+            }
+            found.differ.push(cell);
+            let Golden { stage, version, reads, outputs: _ } = golden;
+            let is_same =
+                |old: &Golden| (&old.stage, &old.version, &old.reads) == (stage, version, reads);
+            if before.is_some_and(is_same) {
+                found.to_raise.insert(stage);
+            }
+        }
+        found
+    }
+}
+
+#[test]
+fn a_moved_output_asks_for_a_version_and_a_moved_input_does_not() {
+    let golden = |version: u64, reads: &str, digest: &str| Golden {
+        stage: "noise.shift".to_owned(),
+        version,
+        reads: reads.to_owned(),
+        outputs: BTreeMap::from([("simulator".to_owned(), digest.to_owned())]),
+    };
+    let before = BTreeMap::from([("shift".to_owned(), golden(1, "a", "x"))]);
+    let tables = Tables::from([("any".to_owned(), before)]);
+    let check = |machine: &str, now: Golden, expected: [&[&str]; 3]| {
+        let made = [(machine.to_owned(), "shift".to_owned(), now)];
+        let [to_raise, differ, unknown] = expected.map(<[&str]>::to_vec);
+        let to_raise = to_raise.into_iter().collect();
+        assert_eq!(Comparison::of(&tables, &made), Comparison { to_raise, differ, unknown });
+    };
+    check("any", golden(1, "a", "x"), [&[], &[], &[]]);
+    check("any", golden(1, "a", "y"), [&["noise.shift"], &["shift"], &[]]);
+    check("any", golden(2, "a", "y"), [&[], &["shift"], &[]]);
+    check("any", golden(1, "b", "y"), [&[], &["shift"], &[]]);
+    check("avx2", golden(1, "a", "y"), [&[], &[], &["shift"]]);
+}

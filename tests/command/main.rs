@@ -1,0 +1,16 @@
+//! The `pipeline` command from outside: arguments, configuration files and folders in; exit codes, text, JSON and stored
+//! results out.
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+mod damaged;
+mod data;
+mod disk;
+mod golden;
+mod interrupted;
+mod job;
+mod library;
+mod miniature;
+mod refused;
+mod show;
+mod verbs;
+mod world;
