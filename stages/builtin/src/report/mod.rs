@@ -93,7 +93,7 @@ pub struct MakeReport;
 
 impl Stage for MakeReport {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str =
         "Makes one HTML page of an experiment's scores, curves, calibrations and maps.";
     type Config = ReportConfig;
@@ -130,7 +130,7 @@ impl Stage for MakeReport {
 
 /// A training with its metrics per epoch.
 struct Log {
-    /// Name of the cell without its seed.
+    /// Node and values of the cell without its seed.
     label: String,
     trace: Trace,
     summary: TrainingSummary,
@@ -150,14 +150,14 @@ fn read_logs(inputs: &[Input]) -> Result<Vec<Log>, StageError> {
     inputs.iter().map(read).collect()
 }
 
-/// A cell's name without its value on one axis: `train[seed=0,subset=1-2]` gives `train[subset=1-2]`.
+/// A cell's node and its values on all axes but one: `train[seed=0,subset=1-2]` gives `train 1-2`.
 fn without_axis(cell: &str, axis: &str) -> String {
     let Some((node, binding)) = cell.strip_suffix(']').and_then(|name| name.split_once('[')) else {
         return cell.to_owned();
     };
-    let kept: Vec<&str> =
-        binding.split(',').filter(|pair| pair.split('=').next() != Some(axis)).collect();
-    if kept.is_empty() { node.to_owned() } else { format!("{node}[{}]", kept.join(",")) }
+    let pairs = binding.split(',').filter_map(|pair| pair.split_once('='));
+    let kept = pairs.filter(|(name, _)| *name != axis).map(|(_, value)| value);
+    [node].into_iter().chain(kept).collect::<Vec<_>>().join(" ")
 }
 
 fn trace(input: &Input) -> Trace {
@@ -215,7 +215,7 @@ fn settings(logs: &[Log]) -> Vec<Setting> {
     let mut settings = Vec::new();
     let mut seen = Vec::new();
     for log in logs {
-        let node = log.label.split('[').next().unwrap_or_default().to_owned();
+        let node = log.label.split(' ').next().unwrap_or_default().to_owned();
         if seen.contains(&node) {
             continue;
         }
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn an_axis_leaves_the_name() {
-        assert_eq!(without_axis("train[seed=0,subset=1-2]", "seed"), "train[subset=1-2]");
+        assert_eq!(without_axis("train[seed=0,subset=1-2]", "seed"), "train 1-2");
         assert_eq!(without_axis("train[seed=0]", "seed"), "train");
         assert_eq!(without_axis("train", "seed"), "train");
     }
