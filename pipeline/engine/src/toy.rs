@@ -15,35 +15,39 @@ use crate::{
     RunReport, Stage, StageError, Store, inputs, outputs, run,
 };
 
-struct Words;
+pub(crate) struct Words;
 impl Artifact for Words {
     const KIND: &'static str = "words";
     const SHARDED: bool = true;
 }
 
-struct Text;
+pub(crate) struct Text;
 impl Artifact for Text {
     const KIND: &'static str = "text";
 }
 
-inputs! { struct NoneIn {} }
-inputs! { struct WordsIn { words: One<Words> } }
-inputs! { struct ManyIn { words: Many<Words> } }
-outputs! { struct WordsOut { words: Out<Words> } }
-outputs! { struct TextOut { text: Out<Text> } }
+inputs! { pub(crate) struct NoneIn {} }
+inputs! { pub(crate) struct WordsIn { words: One<Words> } }
+inputs! { pub(crate) struct ManyIn { words: Many<Words> } }
+outputs! { pub(crate) struct WordsOut { words: Out<Words> } }
+outputs! { pub(crate) struct TextOut { text: Out<Text> } }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ListConfig {
+pub(crate) struct ListConfig {
+    /// One shard a word, named for the word.
     words: Vec<String>,
+    #[serde(default)]
+    buffer: usize,
 }
 
 /// Writes each word as a shard of its own.
-struct List;
+pub(crate) struct List;
 impl Stage for List {
     const NAME: &'static str = "list";
     const VERSION: u32 = 1;
     const ABOUT: &'static str = "Writes words.";
+    const NONSEMANTIC: &'static [&'static str] = &["buffer"];
     type Config = ListConfig;
     type Inputs = NoneIn;
     type Outputs = WordsOut;
@@ -111,6 +115,12 @@ impl Stage for Echo {
 #[serde(deny_unknown_fields)]
 struct JoinConfig {}
 
+/// All parts of all inputs, one after another.
+pub(crate) fn joined<'a>(inputs: impl IntoIterator<Item = &'a crate::Input>) -> Vec<u8> {
+    let parts = inputs.into_iter().flat_map(|input| &input.parts);
+    parts.flat_map(|part| fs::read(&part.path).unwrap()).collect()
+}
+
 /// Joins all words of all inputs.
 struct Join;
 impl Stage for Join {
@@ -127,9 +137,7 @@ impl Stage for Join {
         outputs: &TextOut,
         _: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let parts = inputs.words.iter().flat_map(|input| &input.parts);
-        let text: Vec<u8> = parts.flat_map(|part| fs::read(&part.path).unwrap()).collect();
-        outputs.text.write("text", &text)
+        outputs.text.write("text", &joined(inputs.words.iter()))
     }
 }
 

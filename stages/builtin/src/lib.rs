@@ -10,6 +10,7 @@ pub mod report;
 pub mod score;
 mod shards;
 pub mod train;
+mod trained;
 
 pub use shards::ShardsError;
 

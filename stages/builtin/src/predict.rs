@@ -8,16 +8,15 @@
 
 use std::collections::BTreeMap;
 
-use datasets::{CaseImage, CaseLabel, Image, Mask, SourceKind, shard::read_images};
+use datasets::shard::read_images;
 use engine::{Ctx, One, Out, Refusal, Stage, StageError, inputs, outputs};
-use nets::{ImageSize, Model, ModelInfo, read_model};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     kinds::{Labels, TestImages, Weights},
     shards::{refused, write_label_shard},
-    train::normalised,
+    trained::{HALF, PREDICTION, environment, in_pool, predict_case, read_weights},
 };
 
 /// Settings of [`Predict`].
@@ -32,18 +31,12 @@ pub struct PredictConfig {
     pub source: String,
 }
 
-impl Default for PredictConfig {
-    fn default() -> Self {
-        Self { threshold: half(), source: prediction() }
-    }
-}
-
 fn half() -> f64 {
-    0.5
+    HALF
 }
 
 fn prediction() -> String {
-    "prediction".to_owned()
+    PREDICTION.to_owned()
 }
 
 inputs! {
@@ -85,7 +78,7 @@ impl Stage for Predict {
     }
 
     fn environment(_: &PredictConfig) -> BTreeMap<String, String> {
-        crate::train::environment()
+        environment()
     }
 
     fn run(
@@ -94,49 +87,16 @@ impl Stage for Predict {
         outputs: &PredictOutputs,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let bytes =
-            std::fs::read(inputs.weights.file("weights.safetensors")?).map_err(StageError::new)?;
         let cases = read_images(inputs.images.file(ctx.shard())?).map_err(refused)?;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.threads()).build();
-        let labels = pool.map_err(StageError::new)?.install(|| {
-            let (mut model, info) = read_model(&bytes).map_err(StageError::new)?;
+        let labels = in_pool(ctx, || {
+            let (mut model, info) = read_weights(&inputs.weights)?;
             let mut labels = Vec::new();
             for case in &cases {
-                labels.extend(predict_case(&mut model, &info, case, config)?);
+                let PredictConfig { threshold, source } = config;
+                labels.extend(predict_case(&mut model, &info, case, source, *threshold)?);
             }
-            Ok::<_, StageError>(labels)
+            Ok(labels)
         })?;
         write_label_shard(&outputs.labels, ctx, &labels)
     }
-}
-
-/// One label a structure.
-pub(crate) fn predict_case(
-    model: &mut Model,
-    info: &ModelInfo,
-    case: &CaseImage,
-    config: &PredictConfig,
-) -> Result<Vec<CaseLabel>, StageError> {
-    let [_, rows, columns] = case.image.shape();
-    let size = ImageSize { n_cases: 1, rows, columns };
-    let maps = model.predict(&normalised(&case.image), size).map_err(StageError::new)?;
-    let n = info.structures.len().max(1);
-    let trained = info.notes.get("primary_trained").is_none_or(|text| text == "true");
-    let labels = info.structures.iter().enumerate().map(|(structure, name)| {
-        let probability = maps.iter().skip(structure).step_by(n).copied().collect();
-        let probability = Image::new(case.image.shape(), probability).map_err(StageError::new)?;
-        let mask: Mask = probability.map(|&p| f64::from(p) > config.threshold);
-        Ok(CaseLabel {
-            id: case.id.clone(),
-            source: config.source.clone(),
-            kind: SourceKind::Predicted,
-            structure: name.clone(),
-            split: case.split,
-            mask,
-            probability: Some(probability),
-            spacing: case.spacing,
-            params: Some(serde_json::json!({ "primary_trained": trained }).to_string()),
-        })
-    });
-    labels.collect()
 }

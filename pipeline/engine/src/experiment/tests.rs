@@ -1,21 +1,16 @@
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use std::{path::Path, sync::atomic::AtomicBool};
+use std::sync::atomic::AtomicBool;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::*;
 use crate::{
-    Artifact, Ctx, Event, Limits, Many, Named, One, Out, Reason, Refusal, RunError, Stage,
-    StageError, State, Store, inputs, outputs, plan, run,
+    Artifact, Ctx, Event, Limits, Named, One, Reason, Refusal, RunError, Stage, StageError, State,
+    Store, inputs, plan, run,
+    toy::{List, ManyIn, Text, TextOut, WordsIn, WordsOut, joined, walk},
 };
-
-struct Words;
-impl Artifact for Words {
-    const KIND: &'static str = "words";
-    const SHARDED: bool = true;
-}
 
 struct AWords;
 impl Artifact for AWords {
@@ -24,48 +19,8 @@ impl Artifact for AWords {
     const VIEW: &'static [&'static str] = &["a"];
 }
 
-struct Text;
-impl Artifact for Text {
-    const KIND: &'static str = "text";
-}
-
-inputs! { struct None_ {} }
-inputs! { struct WordsIn { words: One<Words> } }
 inputs! { struct AWordsIn { words: One<AWords> } }
-inputs! { struct ManyIn { words: Many<Words> } }
 inputs! { struct NamedIn { texts: Named<Text> } }
-outputs! { struct WordsOut { words: Out<Words> } }
-outputs! { struct TextOut { text: Out<Text> } }
-
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ListConfig {
-    /// One shard a word, named for the word.
-    words: Vec<String>,
-    #[serde(default)]
-    buffer: usize,
-}
-
-/// Writes each word as a shard of its own.
-struct List;
-impl Stage for List {
-    const NAME: &'static str = "list";
-    const VERSION: u32 = 1;
-    const ABOUT: &'static str = "Writes words.";
-    const NONSEMANTIC: &'static [&'static str] = &["buffer"];
-    type Config = ListConfig;
-    type Inputs = None_;
-    type Outputs = WordsOut;
-
-    fn run(
-        config: &ListConfig,
-        _: None_,
-        outputs: &WordsOut,
-        _: &Ctx<'_>,
-    ) -> Result<(), StageError> {
-        config.words.iter().try_for_each(|word| outputs.words.write(word, word.as_bytes()))
-    }
-}
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -111,11 +66,6 @@ impl Stage for Cut {
 struct JoinConfig {
     #[serde(default)]
     rng_seed: u64,
-}
-
-fn joined<'a>(inputs: impl IntoIterator<Item = &'a crate::Input>) -> Vec<u8> {
-    let parts = inputs.into_iter().flat_map(|input| &input.parts);
-    parts.flat_map(|part| std::fs::read(&part.path).unwrap()).collect()
 }
 
 /// Joins all words of all inputs.
@@ -439,11 +389,6 @@ fn damaged_entries_are_found_and_healed() {
     }
     assert_eq!(world.run(EXPERIMENT, &[]).len(), 9);
     assert_eq!(world.run(EXPERIMENT, &[]), Vec::<String>::new());
-}
-
-fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[test]

@@ -8,15 +8,16 @@
 
 use datasets::{CaseImage, CaseLabel, Image, Split};
 use engine::{Ctx, Many, One, Out, Stage, StageError, inputs, outputs};
-use nets::{Batch, Model, Samples, UmaNet, read_model};
+use nets::{Batch, Model, Samples, UmaNet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{AssessedCase, AssessedCases};
 use crate::{
     kinds::{self, FittedImages, FittedLabels, Weights},
-    predict::{PredictConfig, predict_case},
     shards::{ShardsError, images, labels, write_images_as, write_json, write_labels_as},
     train::samples_of_split,
+    trained::{HALF, PREDICTION, environment, in_pool, predict_case, read_weights},
 };
 
 /// Settings of [`AssessUma`].
@@ -61,32 +62,6 @@ outputs! {
     }
 }
 
-/// What `cases.json` holds.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AssessedCases {
-    /// Names of the sources, in order.
-    pub sources: Vec<String>,
-    /// Thresholds of `u_a` and `u_b`.
-    pub thresholds: [f64; 2],
-    /// All cases of the split, by rising `u_a`.
-    pub cases: Vec<AssessedCase>,
-    /// Ids of the cases whose maps are kept.
-    pub shown: Vec<String>,
-}
-
-/// Quality of the annotations of one case.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct AssessedCase {
-    /// The case.
-    pub id: String,
-    /// Eq. 6.
-    pub u_a: f64,
-    /// Eq. 7.
-    pub u_b: f64,
-    /// Whether both are under their thresholds.
-    pub is_high: bool,
-}
-
 /// Assessment by a trained UMA-Net.
 pub struct AssessUma;
 
@@ -100,7 +75,7 @@ impl Stage for AssessUma {
     type Outputs = AssessUmaOutputs;
 
     fn environment(_: &AssessUmaConfig) -> std::collections::BTreeMap<String, String> {
-        crate::train::environment()
+        environment()
     }
 
     fn run(
@@ -109,10 +84,7 @@ impl Stage for AssessUma {
         outputs: &AssessUmaOutputs,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let bytes =
-            std::fs::read(inputs.weights.file("weights.safetensors")?).map_err(StageError::new)?;
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.threads()).build();
-        pool.map_err(StageError::new)?.install(|| assess(config, &inputs, outputs, &bytes))
+        in_pool(ctx, || assess(config, &inputs, outputs))
     }
 }
 
@@ -126,9 +98,8 @@ fn assess(
     config: &AssessUmaConfig,
     inputs: &AssessUmaInputs,
     outputs: &AssessUmaOutputs,
-    bytes: &[u8],
 ) -> Result<(), StageError> {
-    let (model, info) = read_model(bytes).map_err(StageError::new)?;
+    let (model, info) = read_weights(&inputs.weights)?;
     let Model::Uma(mut network) = model else {
         return Err(StageError::new(
             "the weights are of a single UNet, which assesses no annotations",
@@ -175,7 +146,7 @@ fn assess(
     let mut kept = kept.collect::<Result<Vec<_>, StageError>>()?.concat();
     let mut model = Model::Uma(network);
     for case in &cases {
-        kept.extend(predict_case(&mut model, &info, case, &PredictConfig::default())?);
+        kept.extend(predict_case(&mut model, &info, case, PREDICTION, HALF)?);
     }
     write_labels_as(out, "labels.parquet", &kept)
 }

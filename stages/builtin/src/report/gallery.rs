@@ -10,7 +10,7 @@ use report::{CaseMap, CaseMask, Gallery, GalleryCase, MaskPicture, Picture, Plan
 
 use super::trace;
 use crate::{
-    assess::uma::{AssessedCase, AssessedCases},
+    assess::{AssessedCase, AssessedCases},
     shards::read_json,
 };
 

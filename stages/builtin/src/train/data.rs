@@ -1,11 +1,14 @@
 //! From shards to the buffers that networks are trained on.
 
-use datasets::{CaseImage, CaseLabel, Image, Split};
+use datasets::{CaseImage, CaseLabel, Split};
 use engine::{Input, Refusal, StageError};
 use nets::Samples;
 use std::collections::BTreeMap;
 
-use crate::shards::{ShardsError, images, labels};
+use crate::{
+    shards::{ShardsError, images, labels},
+    trained::normalised,
+};
 
 /// Labels of one source by (case, structure), with the cell that made them.
 struct Source<'a> {
@@ -27,18 +30,19 @@ pub(crate) fn samples_of_split(
     truth: Option<&Input>,
     structures: &[String],
 ) -> Result<(Samples, Vec<String>), StageError> {
-    let cases: Vec<CaseImage> =
-        images(image_input)?.into_iter().filter(|case| case.split == split).collect();
+    let cases = images(&of_split(image_input, split))?;
     let first = cases
         .first()
         .ok_or_else(|| StageError::new(ShardsError::EmptySplit { split: split.name(), purpose }))?;
     let [_, rows, columns] = first.image.shape();
-    let sources: Vec<Source<'_>> = annotations.iter().map(read_source).collect::<Result<_, _>>()?;
+    let sources: Vec<Source<'_>> =
+        annotations.iter().map(|input| read_source(input, split)).collect::<Result<_, _>>()?;
     let names = sources.iter().map(|source| source_name(source, &first.id, structures));
     let names = names.collect::<Result<_, _>>()?;
     let masks = sources.iter().map(|source| masks(source, &cases, structures));
     let masks = masks.collect::<Result<_, _>>()?;
-    let truth = truth.map(|input| masks_of(input, &cases, structures)).transpose()?;
+    let truth = truth.map(|input| self::masks(&read_source(input, split)?, &cases, structures));
+    let truth = truth.transpose()?;
     let samples = Samples {
         ids: cases.iter().map(|case| case.id.clone()).collect(),
         rows,
@@ -52,16 +56,15 @@ pub(crate) fn samples_of_split(
     Ok((samples, names))
 }
 
-fn masks_of(
-    input: &Input,
-    cases: &[CaseImage],
-    structures: &[String],
-) -> Result<Vec<u8>, StageError> {
-    masks(&read_source(input)?, cases, structures)
+fn read_source(input: &Input, split: Split) -> Result<Source<'_>, StageError> {
+    Ok(Source { cell: &input.cell, labels: labels(&of_split(input, split))? })
 }
 
-fn read_source(input: &Input) -> Result<Source<'_>, StageError> {
-    Ok(Source { cell: &input.cell, labels: labels(input)? })
+/// The shards of one split: training and validation read each file once.
+fn of_split(input: &Input, split: Split) -> Input {
+    let mut own = input.clone();
+    own.parts.retain(|part| part.name.starts_with(&format!("{split}-")));
+    own
 }
 
 fn find<'a>(
@@ -117,16 +120,6 @@ fn masks(
     Ok(all)
 }
 
-/// The image with mean 0 and standard deviation 1; a constant image becomes 0.
-pub(crate) fn normalised(image: &Image) -> Vec<f32> {
-    let values = image.values();
-    let n = values.len().max(1) as f64;
-    let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-    let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
-    let scale = 1.0 / variance.sqrt().max(1e-8);
-    values.iter().map(|&v| ((f64::from(v) - mean) * scale) as f32).collect()
-}
-
 /// Refuses an empty or repeating list of structures.
 pub(crate) fn check_structures(structures: &[String]) -> Result<(), Refusal> {
     let repeats = structures.iter().enumerate().find(|(i, name)| structures[..*i].contains(name));
@@ -142,7 +135,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
     use datasets::{
-        Spacing, mask,
+        Image, Spacing, mask,
         shard::{write_images, write_labels},
     };
 

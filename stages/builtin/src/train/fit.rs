@@ -19,7 +19,7 @@ use nets::{
 use serde::{Deserialize, Serialize};
 
 use super::data::samples_of_split;
-use crate::{kinds, shards::write_json};
+use crate::{kinds, shards::write_json, trained::in_pool};
 
 /// Checkpoints that are kept: the newest may be one that a crash has truncated.
 const KEPT_CHECKPOINTS: usize = 2;
@@ -65,16 +65,13 @@ pub(crate) struct Fit<'a> {
 
 impl Fit<'_> {
     /// Trains the network that `architecture` makes of the data's shape and writes it with its metrics.
-    ///
-    /// Runs in a pool of as many threads as the cell was given, so cells side by side do not take each other's cores.
     pub(crate) fn run(
         &self,
         architecture: impl FnOnce(TaskShape) -> Architecture + Send,
         out: &Out<kinds::Model>,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(ctx.threads()).build();
-        pool.map_err(StageError::new)?.install(|| self.run_here(architecture, out, ctx))
+        in_pool(ctx, || self.run_here(architecture, out, ctx))
     }
 
     fn run_here(

@@ -2,9 +2,9 @@
 
 mod data;
 mod fit;
+mod settings;
 pub mod uma;
 pub mod unet;
 
-pub(crate) use data::{check_structures, normalised, samples_of_split};
+pub(crate) use data::{check_structures, samples_of_split};
 pub use fit::TrainingSummary;
-pub(crate) use uma::environment;

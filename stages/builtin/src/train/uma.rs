@@ -9,12 +9,19 @@ use std::collections::BTreeMap;
 use engine::{
     Ctx, Many, One, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs,
 };
-use nets::{Architecture, NetsError, TrainingConfig, UmaConfig};
+use nets::{Architecture, TrainingConfig, UmaConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{check_structures, fit::Fit};
-use crate::kinds::{FittedImages, FittedLabels, Model, ValLabels};
+use super::{
+    check_structures,
+    fit::Fit,
+    settings::{lung, one, refusal, training_resources},
+};
+use crate::{
+    kinds::{FittedImages, FittedLabels, Model, ValLabels},
+    trained::environment,
+};
 
 /// Settings of [`TrainUma`].
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -35,14 +42,6 @@ pub struct TrainUmaConfig {
     /// Threads; the result does not depend on them. Default 1: cells side by side use the cores better.
     #[serde(default = "one")]
     pub threads: usize,
-}
-
-pub(super) fn lung() -> Vec<String> {
-    vec!["lung".to_owned()]
-}
-
-pub(super) fn one() -> usize {
-    1
 }
 
 inputs! {
@@ -108,26 +107,4 @@ impl Stage for TrainUma {
         let network = config.network;
         fit.run(|shape| Architecture::Uma { config: network, shape }, &outputs.model, ctx)
     }
-}
-
-/// A refused network setting under the key that the experiment gives it.
-pub(super) fn refusal(table: &str, error: &NetsError) -> Refusal {
-    match error {
-        NetsError::Config { field, expected, found } => {
-            Refusal::new(format!("{table}.{field}"), format!("expected {expected}: got {found}"))
-        }
-        other => Refusal::new(table, other.to_string()),
-    }
-}
-
-/// What a training takes of the machine.
-pub(super) fn training_resources(threads: usize) -> Resources {
-    Resources { cpus: threads.max(1), memory: 2 << 30 }
-}
-
-/// Facts of the machine on which trained bytes depend.
-pub(crate) fn environment() -> BTreeMap<String, String> {
-    let facts =
-        [("device", "cpu".to_owned()), ("instructions", nets::instruction_set().to_owned())];
-    facts.map(|(name, fact)| (name.to_owned(), fact)).into_iter().collect()
 }

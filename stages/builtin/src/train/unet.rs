@@ -5,17 +5,21 @@
 //! Ports: in `images`, `target` and, to be reported only, `reference`; out `model: Model`.
 //! Randomness: initialisation, order and augmentation by `rng_seed`. Cost: see the README.
 
+use std::collections::BTreeMap;
+
+use super::{
+    check_structures,
+    fit::Fit,
+    settings::{lung, one, refusal, training_resources},
+};
+use crate::{
+    kinds::{FittedImages, FittedLabels, Model, ValLabels},
+    trained::environment,
+};
 use engine::{Ctx, One, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
 use nets::{Architecture, SingleConfig, TrainingConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-
-use super::{check_structures, fit::Fit};
-use crate::{
-    kinds::{FittedImages, FittedLabels, Model, ValLabels},
-    train::uma::{environment, lung, refusal, training_resources},
-};
 
 /// Settings of [`TrainUnet`].
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -34,7 +38,7 @@ pub struct TrainUnetConfig {
     #[serde(default = "lung")]
     pub structures: Vec<String>,
     /// Threads; the result does not depend on them. Default 1: cells side by side use the cores better.
-    #[serde(default = "super::uma::one")]
+    #[serde(default = "one")]
     pub threads: usize,
 }
 
