@@ -8,6 +8,7 @@ mod adam;
 pub mod candle_ops;
 mod conv;
 mod conv_weights;
+mod element;
 mod elementwise;
 mod norm;
 mod pack;
@@ -25,6 +26,8 @@ mod volume;
 
 pub use adam::{AdamConfig, AdamState};
 pub use conv::{Conv, Write};
+pub use element::Element;
+pub use half::bf16;
 pub use norm::{
     Affine, BatchStatistics, NORM_EPSILON, NORM_MOMENTUM, RunningStatistics, norm_relu_gradient,
     norm_relu_inference, norm_relu_training,

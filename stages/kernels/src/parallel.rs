@@ -5,10 +5,13 @@
 
 use std::{
     cell::RefCell,
+    marker::PhantomData,
     ops::{Deref, DerefMut},
 };
 
 use rayon::prelude::*;
+
+use crate::Element;
 
 /// Calls `task` with each of `0..n_tasks`, in any order; on one thread it is a plain loop.
 pub(crate) fn for_each_task(n_tasks: usize, task: impl Fn(usize) + Sync) {
@@ -24,100 +27,117 @@ pub(crate) fn part(len: usize, n_parts: usize, index: usize) -> std::ops::Range<
     len * index / n_parts..len * (index + 1) / n_parts
 }
 
-/// Pointer to floats that several tasks write at places of their own.
-#[derive(Clone, Copy)]
-pub(crate) struct SharedMut(*mut f32);
+/// Pointer to numbers that several tasks write at places of their own.
+pub(crate) struct SharedMut<E = f32>(*mut E);
 
-// SAFETY: only an address; whoever writes through it says why no other task touches the same floats.
-unsafe impl Send for SharedMut {}
+impl<E> Clone for SharedMut<E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<E> Copy for SharedMut<E> {}
+
+// SAFETY: only an address; whoever writes through it says why no other task touches the same numbers.
+unsafe impl<E: Send> Send for SharedMut<E> {}
 // SAFETY: as above.
-unsafe impl Sync for SharedMut {}
+unsafe impl<E: Send> Sync for SharedMut<E> {}
 
-impl SharedMut {
-    /// Shares `floats`; the borrow ends here, so callers keep it alive while tasks run.
-    pub(crate) fn new(floats: &mut [f32]) -> Self {
-        Self(floats.as_mut_ptr())
+impl<E> SharedMut<E> {
+    /// Shares `numbers`; the borrow ends here, so callers keep it alive while tasks run.
+    pub(crate) fn new(numbers: &mut [E]) -> Self {
+        Self(numbers.as_mut_ptr())
     }
 
     /// The address.
-    pub(crate) fn pointer(self) -> *mut f32 {
+    pub(crate) fn pointer(self) -> *mut E {
         self.0
     }
 
-    /// The address `floats` further on.
+    /// The address `count` numbers further on.
     ///
     /// # Safety
     /// It lies in the slice that was shared, or at its end.
-    pub(crate) unsafe fn offset(self, floats: usize) -> Self {
+    pub(crate) unsafe fn offset(self, count: usize) -> Self {
         // SAFETY: the caller's promise is the one that is needed.
-        Self(unsafe { self.0.add(floats) })
+        Self(unsafe { self.0.add(count) })
     }
 
-    /// The floats `start..start + len`.
+    /// The numbers `start..start + len`.
     ///
     /// # Safety
     /// They lie in the slice that was shared, it is still borrowed, and nobody else uses them meanwhile.
-    pub(crate) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [f32] {
+    pub(crate) unsafe fn slice<'a>(self, start: usize, len: usize) -> &'a mut [E] {
         // SAFETY: the caller's promise is the one that is needed.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
     }
 }
 
+/// A cache line: scratch memory begins at one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
 thread_local! {
-    static KEPT: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static KEPT: RefCell<Vec<Vec<Line>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A buffer of this thread's stock; goes back when dropped.
-pub(crate) struct Scratch {
-    floats: Vec<f32>,
+/// A buffer of this thread's stock, aligned to 64 bytes; goes back when dropped.
+pub(crate) struct Scratch<E: Element = f32> {
+    lines: Vec<Line>,
     len: usize,
+    element: PhantomData<E>,
 }
 
-impl Scratch {
-    /// Takes `len` floats of any value.
+impl<E: Element> Scratch<E> {
+    /// Takes `len` numbers of any value.
     pub(crate) fn take(len: usize) -> Self {
+        let n_lines = (len * size_of::<E>()).div_ceil(size_of::<Line>());
         let kept = KEPT.with_borrow_mut(|stock| {
             // The smallest that is large enough, or else the largest, which then grows.
             let best = (0..stock.len()).min_by_key(|&i| {
                 let have = stock[i].len();
-                if have >= len { (0, have) } else { (1, usize::MAX - have) }
+                if have >= n_lines { (0, have) } else { (1, usize::MAX - have) }
             });
             best.map(|index| stock.swap_remove(index))
         });
-        let mut floats = kept.unwrap_or_default();
-        if floats.len() < len {
-            floats.resize(len, 0.0);
+        let mut lines = kept.unwrap_or_default();
+        if lines.len() < n_lines {
+            lines.resize(n_lines, Line([0; 64]));
         }
-        Self { floats, len }
+        Self { lines, len, element: PhantomData }
     }
 
     /// Takes `len` zeros.
     pub(crate) fn zeroed(len: usize) -> Self {
         let mut scratch = Self::take(len);
-        scratch.fill(0.0);
+        scratch.fill(E::default());
         scratch
     }
 }
 
-impl Drop for Scratch {
+impl<E: Element> Drop for Scratch<E> {
     fn drop(&mut self) {
-        let floats = std::mem::take(&mut self.floats);
+        let lines = std::mem::take(&mut self.lines);
         // A thread that is being torn down has no stock any more; the buffer is freed then.
-        let _ = KEPT.try_with(|stock| stock.borrow_mut().push(floats));
+        let _ = KEPT.try_with(|stock| stock.borrow_mut().push(lines));
     }
 }
 
-impl Deref for Scratch {
-    type Target = [f32];
+impl<E: Element> Deref for Scratch<E> {
+    type Target = [E];
 
-    fn deref(&self) -> &[f32] {
-        &self.floats[..self.len]
+    fn deref(&self) -> &[E] {
+        // SAFETY: the lines hold at least `len` numbers, aligned more than enough; every pattern of bits is a
+        // number of a sealed format.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
     }
 }
 
-impl DerefMut for Scratch {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.floats[..self.len]
+impl<E: Element> DerefMut for Scratch<E> {
+    fn deref_mut(&mut self) -> &mut [E] {
+        // SAFETY: as in `deref`, and the lines are borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }
 }
 
@@ -126,6 +146,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::bf16;
 
     #[test]
     fn every_task_runs_once() {
@@ -144,10 +165,11 @@ mod tests {
 
     #[test]
     fn scratch_comes_back() {
-        let first = Scratch::take(100);
+        let first = Scratch::<f32>::take(100);
         let place = first.as_ptr();
         drop(first);
-        assert_eq!(Scratch::take(60).as_ptr(), place);
-        assert!(Scratch::zeroed(100).iter().all(|&value| value == 0.0));
+        assert_eq!(Scratch::<bf16>::take(60).as_ptr().cast(), place);
+        assert_eq!(place.align_offset(64), 0);
+        assert!(Scratch::<f32>::zeroed(100).iter().all(|&value| value == 0.0));
     }
 }

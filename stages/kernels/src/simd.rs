@@ -131,7 +131,7 @@ fn run_avx512<T: LaneTask>(task: T) -> T::Output {
 /// # Safety
 /// All functions need the instructions of the implementing set; those with pointers need as many readable or
 /// writable floats as they say.
-pub(crate) trait Lanes: Copy {
+pub trait Lanes: Copy {
     /// Lanes of one vector; a power of two.
     const WIDTH: usize;
 
@@ -149,6 +149,14 @@ pub(crate) trait Lanes: Copy {
     unsafe fn store(self, to: *mut f32);
     /// Writes the first `count <= WIDTH` floats.
     unsafe fn store_first(self, to: *mut f32, count: usize);
+    /// `WIDTH` floats of which only the upper halves are stored, as in bf16.
+    unsafe fn load_upper(from: *const u16) -> Self;
+    /// The first `count <= WIDTH` of such floats; the other lanes are zero and their memory is not touched.
+    unsafe fn load_upper_first(from: *const u16, count: usize) -> Self;
+    /// Writes the upper halves of `WIDTH` floats, rounded to nearest, ties to even; NaN stays NaN.
+    unsafe fn store_upper(self, to: *mut u16);
+    /// Writes the first `count <= WIDTH` of them.
+    unsafe fn store_upper_first(self, to: *mut u16, count: usize);
     /// `self * factor + term`, rounded once where the set can.
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
     /// `self + other`.

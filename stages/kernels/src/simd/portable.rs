@@ -1,6 +1,6 @@
 //! Four lanes in plain Rust, for machines without wider ones and as the measure of the others.
 
-use crate::simd::Lanes;
+use crate::{element::rounded, simd::Lanes};
 
 /// Four lanes in plain Rust.
 #[derive(Clone, Copy)]
@@ -53,6 +53,32 @@ impl Lanes for Portable {
         for (lane, value) in self.0.into_iter().enumerate().take(count) {
             // SAFETY: the caller promises `count` writable floats.
             unsafe { *to.add(lane) = value }
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_upper(from: *const u16) -> Self {
+        // SAFETY: the caller promises four readable halves.
+        unsafe { Self::load_upper_first(from, 4) }
+    }
+    #[inline(always)]
+    unsafe fn load_upper_first(from: *const u16, count: usize) -> Self {
+        let mut lanes = [0.0; 4];
+        for (lane, value) in lanes.iter_mut().enumerate().take(count) {
+            // SAFETY: the caller promises `count` readable halves.
+            *value = f32::from_bits(u32::from(unsafe { *from.add(lane) }) << 16);
+        }
+        Self(lanes)
+    }
+    #[inline(always)]
+    unsafe fn store_upper(self, to: *mut u16) {
+        // SAFETY: the caller promises four writable halves.
+        unsafe { self.store_upper_first(to, 4) }
+    }
+    #[inline(always)]
+    unsafe fn store_upper_first(self, to: *mut u16, count: usize) {
+        for (lane, value) in self.0.into_iter().enumerate().take(count) {
+            // SAFETY: the caller promises `count` writable halves.
+            unsafe { *to.add(lane) = rounded(value) }
         }
     }
     #[inline(always)]

@@ -17,6 +17,22 @@ impl Avx2 {
         // SAFETY: `count <= 8`, so the eight integers from `8 - count` on lie inside the table.
         unsafe { _mm256_loadu_si256(ONES_THEN_ZEROS.as_ptr().add(8 - count).cast()) }
     }
+
+    /// Upper halves rounded to nearest, ties to even; NaN becomes a quiet NaN.
+    #[inline(always)]
+    unsafe fn upper(self) -> __m128i {
+        // SAFETY: the caller promises AVX2.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let up = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+            let upper = _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, up));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0));
+            let upper = _mm256_blendv_epi8(upper, _mm256_set1_epi32(0x7fc0), nan);
+            let packed = _mm256_packus_epi32(upper, upper);
+            _mm256_castsi256_si128(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed))
+        }
+    }
 }
 
 impl Lanes for Avx2 {
@@ -62,6 +78,37 @@ impl Lanes for Avx2 {
     unsafe fn store_first(self, to: *mut f32, count: usize) {
         // SAFETY: as in `zero`; masked lanes are not written.
         unsafe { _mm256_maskstore_ps(to, Self::mask(count), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_upper(from: *const u16) -> Self {
+        // SAFETY: as in `zero`; the caller promises eight readable halves.
+        Self(unsafe {
+            let halves = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(halves))
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_upper_first(from: *const u16, count: usize) -> Self {
+        let mut halves = [0; 8];
+        // SAFETY: the caller promises `count <= 8` readable halves, and AVX2.
+        unsafe {
+            halves.as_mut_ptr().copy_from_nonoverlapping(from, count);
+            Self::load_upper(halves.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_upper(self, to: *mut u16) {
+        // SAFETY: as in `zero`; the caller promises eight writable halves.
+        unsafe { _mm_storeu_si128(to.cast(), self.upper()) }
+    }
+    #[inline(always)]
+    unsafe fn store_upper_first(self, to: *mut u16, count: usize) {
+        let mut halves = [0; 8];
+        // SAFETY: the caller promises `count <= 8` writable halves, and AVX2.
+        unsafe {
+            self.store_upper(halves.as_mut_ptr());
+            to.copy_from_nonoverlapping(halves.as_ptr(), count);
+        }
     }
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
@@ -136,6 +183,20 @@ impl Avx512 {
         debug_assert!(count <= 16);
         ((1_u32 << count) - 1) as __mmask16
     }
+
+    /// Upper halves in the lower ones, rounded to nearest, ties to even; NaN becomes a quiet NaN.
+    #[inline(always)]
+    unsafe fn upper(self) -> __m512i {
+        // SAFETY: the caller promises AVX-512 F.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let upper = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, up));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            _mm512_mask_mov_epi32(upper, nan, _mm512_set1_epi32(0x7fc0))
+        }
+    }
 }
 
 impl Lanes for Avx512 {
@@ -181,6 +242,33 @@ impl Lanes for Avx512 {
     unsafe fn store_first(self, to: *mut f32, count: usize) {
         // SAFETY: as in `zero`; masked lanes are not written.
         unsafe { _mm512_mask_storeu_ps(to, Self::mask(count), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_upper(from: *const u16) -> Self {
+        // SAFETY: as in `zero`; the caller promises sixteen readable halves.
+        Self(unsafe {
+            let halves = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(halves))
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_upper_first(from: *const u16, count: usize) -> Self {
+        let mut halves = [0; 16];
+        // SAFETY: the caller promises `count <= 16` readable halves, and AVX-512 F.
+        unsafe {
+            halves.as_mut_ptr().copy_from_nonoverlapping(from, count);
+            Self::load_upper(halves.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_upper(self, to: *mut u16) {
+        // SAFETY: as in `zero`; the caller promises sixteen writable halves.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(self.upper())) }
+    }
+    #[inline(always)]
+    unsafe fn store_upper_first(self, to: *mut u16, count: usize) {
+        // SAFETY: as in `zero`; masked lanes are not written.
+        unsafe { _mm512_mask_cvtepi32_storeu_epi16(to.cast(), Self::mask(count), self.upper()) }
     }
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
