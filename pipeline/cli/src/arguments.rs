@@ -37,6 +37,8 @@ pub(crate) enum Verb {
     History(HistoryArguments),
     /// Say what differs between two runs: configuration, inputs, outputs and scores
     Diff(DiffArguments),
+    /// Show what a cell said while it worked, and why it failed
+    Logs(LogsArguments),
     /// Show the runs that are under way
     Status(StatusArguments),
     /// Check every stored file and record for damage
@@ -51,6 +53,13 @@ pub(crate) enum Verb {
     Unpin(UnpinArguments),
     /// List the stages, or describe one
     Stages(StagesArguments),
+    /// Write an experiment for another workflow system: one rule a cell
+    Export(ExportArguments),
+    /// Build one cell whose inputs are stored: what the rules of `export` call
+    #[command(hide = true)]
+    ExecCell(ExecCellArguments),
+    /// Write the beginning of a stage or of an experiment
+    New(NewArguments),
     /// Print the JSON Schema of experiments or of a stage's configuration
     Schema(SchemaArguments),
     /// Describe this machine, the project and the store
@@ -92,6 +101,9 @@ pub(crate) struct RunArguments {
     /// Memory to use, for example `8G` [default: nine tenths of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = crate::text::parse_size)]
     pub(crate) memory: Option<u64>,
+    /// Graphics processors that cells may have, for example `0,1`; a cell that asks for one has it for itself alone
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub(crate) gpus: Vec<String>,
     /// Still build cells that do not need a failed one
     #[arg(long)]
     pub(crate) keep_going: bool,
@@ -187,6 +199,15 @@ pub(crate) struct DiffArguments {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct LogsArguments {
+    /// The cell, or its node where that has one cell
+    pub(crate) cell: String,
+    /// The run [default: the newest]
+    #[arg(long, value_name = "RUN")]
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct StatusArguments {
     /// Print one JSON object a run
     #[arg(long)]
@@ -204,6 +225,19 @@ pub(crate) struct VerifyArguments {
     /// Move what is damaged to `quarantine/`, so that the next run builds it again
     #[arg(long)]
     pub(crate) repair: bool,
+    /// Make this share of an experiment's stored results again, for example `1%`, and compare
+    #[arg(long, value_name = "SHARE", value_parser = crate::text::parse_share, requires = "experiment")]
+    #[arg(conflicts_with_all = ["all", "sample", "repair"])]
+    pub(crate) rerun: Option<f64>,
+    /// Experiment whose results are made again
+    #[arg(long, value_name = "FILE", requires = "rerun")]
+    pub(crate) experiment: Option<String>,
+    /// Replace a value of the experiment
+    #[arg(long, value_name = "KEY=VALUE", requires = "experiment")]
+    pub(crate) set: Vec<String>,
+    /// Scale of the experiment
+    #[arg(long, value_name = "NAME", requires = "experiment")]
+    pub(crate) scale: Option<String>,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -250,6 +284,54 @@ pub(crate) struct StagesArguments {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportFormat {
+    /// A Snakefile
+    Snakemake,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExportArguments {
+    /// The other system
+    #[arg(value_enum)]
+    pub(crate) format: ExportFormat,
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArguments,
+    #[command(flatten)]
+    pub(crate) selection: SelectionArguments,
+    /// The command that the rules call [default: this program]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) program: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExecCellArguments {
+    #[command(flatten)]
+    pub(crate) experiment: ExperimentArguments,
+    /// Name of the cell
+    pub(crate) cell: String,
+    /// Cores to use [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NewThing {
+    /// A Rust file with a stage in it
+    Stage,
+    /// An experiment below `configs/experiments`
+    Experiment,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct NewArguments {
+    /// What to begin
+    #[arg(value_enum)]
+    pub(crate) thing: NewThing,
+    /// Its name, for example `clean.crop` of a stage, `ablation` of an experiment
+    pub(crate) name: String,
 }
 
 #[derive(Args, Debug)]

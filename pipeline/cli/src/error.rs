@@ -87,6 +87,14 @@ pub(crate) enum CliError {
         /// The nearest id or experiment.
         nearest: Option<String>,
     },
+    /// A name that nothing new can have.
+    #[error(
+        "a name must begin with a letter and be of letters, digits, `.`, `-` and `_`: got `{name}`"
+    )]
+    BadName {
+        /// The name.
+        name: String,
+    },
     /// A pin that is not there.
     #[error("no run is pinned as `{name}`{}", suggestion(nearest))]
     NoPin {
@@ -191,6 +199,7 @@ impl CliError {
             | Self::NoRun { .. }
             | Self::UnknownRun { .. }
             | Self::NoPin { .. }
+            | Self::BadName { .. }
             | Self::Store(StoreError::BadPin { .. })
             | Self::NoThing { .. }
             | Self::NoCell { .. }

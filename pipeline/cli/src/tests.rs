@@ -498,7 +498,10 @@ fn a_failing_stage() {
     check(
         &toy.call(&run),
         Exit::Failed,
-        "run RUN0: 1 built, 0 fresh, 1 failed, 1 not reached in T s\n",
+        "\
+run RUN0: 1 built, 0 fresh, 1 failed, 1 not reached in T s
+cut[length=1]: stage error; see `pipeline logs 'cut[length=1]'`
+",
         "\
 run    RUN0 of 3 cells
 start  words: never built
@@ -520,6 +523,16 @@ hint: take `bomb` out of `words`
             "hint": "take `bomb` out of `words`",
         }])
     );
+    let said = toy.call(&["logs", "cut"]);
+    assert!(
+        said.data.contains("failed (stage error): cell `cut[length=1]` failed"),
+        "{}",
+        said.data
+    );
+    assert!(said.data.lines().any(|line| line.ends_with("caused by: it ticks")), "{}", said.data);
+    let said = toy.call(&["logs", "words", "--run", "latest"]);
+    assert!(said.talk.starts_with("`words` said nothing in run"), "{}", said.talk);
+    assert_eq!(toy.call(&["logs", "cot"]).exit, Exit::BadInput);
 }
 
 #[test]
@@ -736,7 +749,10 @@ fn keep_going_names_what_was_not_reached() {
     check(
         &toy.call(&arguments),
         Exit::Failed,
-        "run RUN0: 1 built, 0 fresh, 1 failed, 1 not reached in T s\n",
+        "\
+run RUN0: 1 built, 0 fresh, 1 failed, 1 not reached in T s
+cut: stage error; see `pipeline logs cut`
+",
         "\
 not reached: `tell`
 error: cell `cut` failed (stage `cut`, shard `bomb`)
@@ -852,4 +868,48 @@ fn garbage_pins_and_space() {
         "error: no run is pinned as `first`\n",
     );
     assert_eq!(toy.call(&["pin", "latest", "a/b"]).exit, Exit::BadInput);
+}
+
+#[test]
+fn a_share_of_the_results_is_made_again() {
+    let toy = Toy::new();
+    toy.call(&["run", "toy.toml", "-q"]);
+    let said = toy.call(&["verify", "--rerun", "100%", "--experiment", "toy.toml"]);
+    check(&said, Exit::Done, "6 results of 6 made again: 0 differ\n", "");
+    assert_eq!(toy.call(&["verify", "--rerun", "1%"]).exit, Exit::BadInput);
+}
+
+#[test]
+fn an_experiment_for_snakemake_calls_the_command_cell_by_cell() {
+    let toy = Toy::new();
+    let said = toy.raw(&["export", "snakemake", "toy.toml", "--program", "/bin/pipeline"]).1;
+    let rules: Vec<&str> = said.lines().filter(|line| line.starts_with("rule ")).collect();
+    assert_eq!(
+        rules,
+        ["rule all:", "rule cell_0:", "rule cell_1:", "rule cell_2:", "rule cell_3:"]
+    );
+    let call = " && /bin/pipeline exec-cell toy.toml 'cut[length=1]' --store ";
+    assert!(said.contains(call), "{said}");
+    assert!(
+        said.contains("input: \"done/1\", \"done/2\"\n    output: touch(\"done/3\")"),
+        "{said}"
+    );
+    // In this order, as Snakemake would.
+    for cell in ["words", "cut[length=1]", "cut[length=2]", "tell"] {
+        assert_eq!(toy.call(&["exec-cell", "toy.toml", cell]).exit, Exit::Done);
+    }
+    assert_eq!(toy.call(&["plan", "toy.toml", "--check"]).exit, Exit::Done);
+}
+
+#[test]
+fn stages_and_experiments_begin_as_files() {
+    let toy = Toy::new();
+    let said = toy.call(&["new", "stage", "clean.crop"]);
+    assert_eq!((said.exit, said.data.as_str()), (Exit::Done, "clean_crop.rs\n"));
+    let text = fs::read_to_string(toy.path().join("clean_crop.rs")).unwrap();
+    assert!(text.contains("const NAME: &'static str = \"clean.crop\";"), "{text}");
+    assert_eq!(toy.call(&["new", "stage", "clean.crop"]).exit, Exit::Failed, "it is there");
+    assert_eq!(toy.call(&["new", "experiment", "../x"]).exit, Exit::BadInput);
+    let said = toy.call(&["new", "experiment", "mine"]);
+    assert_eq!(said.data, "configs/experiments/mine.toml\n");
 }

@@ -48,7 +48,12 @@ impl From<[u8; 32]> for Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut text = [0; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+        f.write_str(std::str::from_utf8(&text).expect("hexadecimal digits are text"))
     }
 }
 
@@ -77,9 +82,11 @@ impl FromStr for Digest {
         if text.len() != 64 || !text.is_ascii() {
             return Err(wrong());
         }
+        let digit = |letter: u8| char::from(letter).to_digit(16).map(|digit| digit as u8);
         let mut bytes = [0; 32];
-        for (i, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * i..2 * i + 2], 16).map_err(|_| wrong())?;
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+            *byte =
+                digit(pair[0]).zip(digit(pair[1])).map(|(a, b)| 16 * a + b).ok_or_else(wrong)?;
         }
         Ok(Self(bytes))
     }

@@ -1,10 +1,10 @@
 //! What can go wrong in the engine, with the data that a message needs.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
-use crate::{config::Origin, digest::Digest, names};
+use crate::{config::Origin, digest::Digest, names, policy::FailureClass};
 
 /// A configuration that cannot be run; found before anything runs.
 #[derive(Debug, Error)]
@@ -228,12 +228,13 @@ pub struct StageError {
     // `source` is shown in place of this wrapper, so the chain goes on below it.
     source: Box<dyn std::error::Error + Send + Sync>,
     hint: Option<String>,
+    class: Option<FailureClass>,
 }
 
 impl StageError {
     /// Wraps an error of a room below.
     pub fn new(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { source: error.into(), hint: None }
+        Self { source: error.into(), hint: None, class: None }
     }
 
     /// Adds advice on what to do.
@@ -241,6 +242,18 @@ impl StageError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Says what kind of failure it is, where the error itself does not tell.
+    #[must_use]
+    pub fn of_class(mut self, class: FailureClass) -> Self {
+        self.class = Some(class);
+        self
+    }
+
+    /// The kind of failure that was stated.
+    pub fn class(&self) -> Option<FailureClass> {
+        self.class
     }
 
     /// The advice, if there is any.
@@ -275,6 +288,18 @@ pub enum RunError {
         shard: Option<String>,
         /// Why.
         source: StageError,
+    },
+    /// A cell that was stopped because it took too long.
+    #[error("cell `{cell}` took longer than its `timeout` of {} s (stage `{stage}`{})", limit.as_secs_f64(), shard.as_ref().map(|s| format!(", shard `{s}`")).unwrap_or_default())]
+    Timeout {
+        /// The cell.
+        cell: String,
+        /// Its stage.
+        stage: &'static str,
+        /// The shard, for a stage that runs per shard.
+        shard: Option<String>,
+        /// The time that it had.
+        limit: Duration,
     },
     /// A stage that panicked: a bug of the stage.
     #[error("cell `{cell}` panicked (stage `{stage}`): {message}")]

@@ -1,6 +1,6 @@
 //! What happens in a run, as values that the command renders.
 
-use crate::reason::Reason;
+use crate::{policy::FailureClass, reason::Reason};
 
 /// Something that happened in a run.
 #[derive(Clone, Debug)]
@@ -51,6 +51,19 @@ pub enum Event {
         fraction: f64,
         /// What it is doing.
         doing: String,
+    },
+    /// A unit of a cell failed and is tried again.
+    Retrying {
+        /// The cell.
+        cell: String,
+        /// The shard.
+        shard: Option<String>,
+        /// What kind of failure it was.
+        class: FailureClass,
+        /// Why, in one line.
+        message: String,
+        /// Number of tries that have failed.
+        tries: u32,
     },
     /// A cell was built.
     Built {

@@ -5,15 +5,14 @@
 //! process is gone; where the process cannot be seen, when the lease was not renewed for three periods.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
+    fs, io,
     path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{digest::Digest, process::Process, store::Store};
+use crate::{digest::Digest, disk::Disk, process::Process, store::Store};
 
 /// Time between two renewals of a lease.
 pub(crate) const PERIOD: Duration = Duration::from_secs(10);
@@ -27,19 +26,18 @@ pub(crate) struct Holder {
 }
 
 /// The right to build a key; given back when it is dropped.
-pub(crate) struct Lease(Option<PathBuf>);
+pub(crate) struct Lease(Option<(Disk, PathBuf)>);
 
 impl Lease {
     /// Says that the key is still being built.
     pub(crate) fn renew(&self) {
-        let file = self.0.as_ref().and_then(|path| OpenOptions::new().write(true).open(path).ok());
-        let _ = file.map(|file| file.set_modified(SystemTime::now()));
+        let _ = self.0.as_ref().map(|(disk, path)| disk.touch(path));
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let _ = self.0.as_ref().map(fs::remove_file);
+        let _ = self.0.as_ref().map(|(disk, path)| disk.remove(path));
     }
 }
 
@@ -60,14 +58,11 @@ impl Store {
     pub(crate) fn claim(&self, key: &Digest, run: &str) -> Claim {
         let path = self.lease_path(key);
         // The second try follows the removal of a stale lease; losing that race means somebody else builds.
+        let holder = Holder { run: run.to_owned(), process: Process::this().clone() };
+        let bytes = serde_json::to_vec(&holder).expect("a lease is plain data");
         for _ in 0..2 {
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
-                Ok(mut file) => {
-                    let holder = Holder { run: run.to_owned(), process: Process::this().clone() };
-                    let bytes = serde_json::to_vec(&holder).expect("a lease is plain data");
-                    let _ = file.write_all(&bytes);
-                    return Claim::Mine(Lease(Some(path)));
-                }
+            match self.disk().write_new(&path, &bytes) {
+                Ok(()) => return Claim::Mine(Lease(Some((self.disk().clone(), path)))),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     if let Some(holder) = self.holder(key) {
                         return Claim::Theirs(holder);
@@ -98,8 +93,8 @@ impl Store {
     /// Removes a lease by a rename, of which only one process succeeds.
     fn remove_stale(&self, key: &Digest) {
         let grave = self.temporary("lease");
-        if fs::rename(self.lease_path(key), &grave).is_ok() {
-            let _ = fs::remove_file(grave);
+        if self.disk().rename(&self.lease_path(key), &grave).is_ok() {
+            let _ = self.disk().remove(&grave);
         }
     }
 }
@@ -132,7 +127,7 @@ mod tests {
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("\"boot\":\"", "\"boot\":\"elsewhere ")).unwrap();
         assert_eq!(store.holder(&key).as_deref(), Some("e"));
-        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::now() - 4 * PERIOD).unwrap();
         assert_eq!(store.holder(&key), None);
         lease.renew();

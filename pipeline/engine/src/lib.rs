@@ -22,16 +22,19 @@ pub mod action;
 pub mod artifact;
 pub mod config;
 pub mod digest;
+mod disk;
 pub mod error;
 pub mod events;
 pub mod experiment;
 mod history;
 mod lease;
 mod live;
+mod log;
 mod memo;
 mod misfit;
 mod names;
 mod plan;
+mod policy;
 mod ports;
 mod process;
 mod reason;
@@ -44,18 +47,22 @@ mod stage;
 pub mod store;
 #[cfg(test)]
 mod toy;
+mod trace;
 mod upkeep;
 
 pub use artifact::{Artifact, Manifest, Part};
 pub use config::{Override, Roots};
 pub use digest::Digest;
+#[cfg(feature = "faults")]
+pub use disk::{Faults, Step};
 pub use error::{ConfigError, RunError, StageError, StoreError};
 pub use events::Event;
-pub use experiment::{Cell, Experiment};
+pub use experiment::{Cell, Dag, Experiment};
 pub use history::{CellChange, PastRun, RunOutcome, compare_runs};
 pub use live::{LiveCell, LiveRun};
 pub use names::nearest;
 pub use plan::{Planned, State, plan};
+pub use policy::{FailureClass, Policy, Retry};
 pub use ports::{
     Arity, Bound, Input, InputField, InputPart, InputPort, InputPorts, MadeOutput, Many, Named,
     One, Optional, Out, OutputField, OutputPort, OutputPorts,
@@ -64,7 +71,10 @@ pub use process::Process;
 pub use reason::Reason;
 pub use registry::Registry;
 pub use resolve::LastBuild;
-pub use run::{CellReport, Limits, Outcome, RunOptions, RunReport, run, total_memory};
+pub use run::{
+    CellFailure, CellReport, Differing, Limits, Outcome, Rerun, RunOptions, RunReport, rerun, run,
+    total_memory,
+};
 pub use schema::experiment_schema;
 pub use stage::{Ctx, DynStage, External, Refusal, Resolved, Resources, Stage};
 pub use store::Store;

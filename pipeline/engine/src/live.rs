@@ -129,6 +129,6 @@ impl<'a> Heart<'a> {
 
 impl Drop for Heart<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        let _ = self.store.disk().remove(&self.path);
     }
 }

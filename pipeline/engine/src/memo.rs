@@ -14,7 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::digest::Digest;
+use crate::{digest::Digest, disk::Disk};
 
 /// A file younger than this when it was hashed may change without its times changing.
 const RACY_NANOSECONDS: i128 = 2_000_000_000;
@@ -35,15 +35,16 @@ struct Entry {
 
 /// Remembered digests, kept in one file of the store.
 pub(crate) struct Memo {
+    disk: Disk,
     path: PathBuf,
     entries: Mutex<(BTreeMap<PathBuf, Entry>, bool)>,
 }
 
 impl Memo {
     /// Reads the memo; one that cannot be read is empty.
-    pub(crate) fn open(path: PathBuf) -> Self {
-        let entries = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { path, entries: Mutex::new((entries.unwrap_or_default(), false)) }
+    pub(crate) fn open(disk: Disk, path: PathBuf) -> Self {
+        let entries = disk.read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        Self { disk, path, entries: Mutex::new((entries.unwrap_or_default(), false)) }
     }
 
     /// Digest and size of a file, hashed only if it may have changed.
@@ -56,7 +57,7 @@ impl Memo {
         if let Some(entry) = self.lock().0.get(&path).filter(|entry| entry.stat == stat) {
             return Ok((entry.digest, stat.bytes));
         }
-        let (digest, bytes) = Digest::of_file(&path)?;
+        let (digest, bytes) = self.disk.digest(&path)?;
         let now =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_nanos() as i128);
         let settled = stat.modified.max(stat.changed) + RACY_NANOSECONDS < now;
@@ -76,9 +77,9 @@ impl Memo {
         }
         let temporary = self.path.with_extension(format!("{}.tmp", std::process::id()));
         let written = serde_json::to_vec(&entries.0).map_err(io::Error::from);
-        let written = written.and_then(|bytes| fs::write(&temporary, bytes));
-        if written.and_then(|()| fs::rename(&temporary, &self.path)).is_err() {
-            let _ = fs::remove_file(&temporary);
+        let written = written.and_then(|bytes| self.disk.write(&temporary, &bytes));
+        if written.and_then(|()| self.disk.rename(&temporary, &self.path)).is_err() {
+            let _ = self.disk.remove(&temporary);
         }
         entries.1 = false;
     }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::stage::{DynStage, Erased, Stage};
 
 /// Keys of a cell's table that are not the stage's own.
-pub(crate) const RESERVED: [&str; 3] = ["use", "in", "enabled"];
+pub(crate) const RESERVED: [&str; 6] = ["use", "in", "enabled", "resources", "timeout", "retry"];
 
 /// Stages by name.
 #[derive(Clone, Default)]

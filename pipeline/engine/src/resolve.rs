@@ -128,7 +128,12 @@ impl Resolver<'_> {
         parts
     }
 
-    fn unit(&self, cell: &Cell, known: &Known, shard: Option<&str>) -> Result<Unit, StoreError> {
+    pub(crate) fn unit(
+        &self,
+        cell: &Cell,
+        known: &Known,
+        shard: Option<&str>,
+    ) -> Result<Unit, StoreError> {
         let mut inputs = BTreeMap::new();
         for (port, wires) in &cell.inputs {
             let states = wires.iter().map(|wire| {
@@ -160,7 +165,7 @@ impl Resolver<'_> {
     }
 
     /// The shards of a cell: those of its first sharded input, which every other sharded input must have too.
-    fn shards(&self, cell: &Cell, known: &Known) -> Result<Vec<String>, RunError> {
+    pub(crate) fn shards(&self, cell: &Cell, known: &Known) -> Result<Vec<String>, RunError> {
         let mut first: Option<(&'static str, Vec<String>)> = None;
         for (port, wires) in cell.inputs.iter().filter(|(port, _)| port.sharded) {
             for wire in wires {

@@ -2,7 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{registry::Registry, stage::DynStage};
+use crate::{
+    policy::{self, Policy},
+    registry::Registry,
+    stage::DynStage,
+};
 
 /// A key that no schema knows.
 pub(crate) struct UnknownKey {
@@ -97,6 +101,9 @@ pub fn experiment_schema(registry: &Registry) -> Value {
             "then": { "$ref": format!("#/$defs/{}", stage.name()) },
         }));
     }
+    let mut own = Policy::schema();
+    lift_definitions(&mut own, "policy", &mut definitions);
+    definitions.insert("policy".to_owned(), own);
     definitions.insert("cell".to_owned(), json!({ "type": "object", "allOf": cases }));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -165,6 +172,12 @@ fn add_wiring(schema: &mut Value, stage: &dyn DynStage) {
     if let Some(properties) = properties.as_object_mut() {
         properties.insert("use".to_owned(), json!({ "const": stage.name() }));
         properties.insert("enabled".to_owned(), json!({ "type": "boolean" }));
+        for key in policy::KEYS {
+            properties.insert(
+                key.to_owned(),
+                json!({ "$ref": format!("#/$defs/policy/properties/{key}") }),
+            );
+        }
         properties.insert(
             "in".to_owned(),
             json!({ "type": "object", "properties": ports, "additionalProperties": false }),

@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use schemars::JsonSchema;
@@ -68,8 +69,11 @@ pub struct Ctx<'a> {
     pub(crate) scratch: PathBuf,
     pub(crate) checkpoints: PathBuf,
     pub(crate) threads: usize,
+    pub(crate) gpus: Vec<String>,
     pub(crate) progress: &'a (dyn Fn(f64, &str) + Sync),
+    pub(crate) log: &'a (dyn Fn(&str) + Sync),
     pub(crate) cancelled: &'a AtomicBool,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Ctx<'_> {
@@ -98,14 +102,29 @@ impl Ctx<'_> {
         self.threads
     }
 
+    /// The graphics processors that are this stage's alone while it runs, as `CUDA_VISIBLE_DEVICES` names them.
+    pub fn gpus(&self) -> &[String] {
+        &self.gpus
+    }
+
+    /// Adds to the log of the cell, which `pipeline logs` shows.
+    pub fn log(&self, text: &str) {
+        (self.log)(text);
+    }
+
     /// Reports how far the stage is, in `[0, 1]`, and what it is doing.
     pub fn progress(&self, fraction: f64, doing: &str) {
         (self.progress)(fraction, doing);
     }
 
-    /// Whether the run is being stopped; a long stage then saves its checkpoint and returns.
+    /// Whether the run is being stopped or the time of the cell is over; a long stage then saves its checkpoint and returns.
     pub fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
+        self.cancelled.load(Ordering::Relaxed) || self.is_late()
+    }
+
+    /// Whether the time of the cell is over.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 }
 
@@ -152,6 +171,12 @@ pub trait Stage: Send + Sync + 'static {
         Resources::default()
     }
 
+    /// How many graphics processors the stage takes for itself alone.
+    fn gpus(config: &Self::Config) -> usize {
+        let _ = config;
+        0
+    }
+
     /// Facts of the machine on which the bytes of the output depend: device, number type, instruction set.
     fn environment(config: &Self::Config) -> BTreeMap<String, String> {
         let _ = config;
@@ -179,6 +204,8 @@ pub struct Resolved {
     pub semantic: Value,
     /// What a cell with this configuration takes of the machine.
     pub resources: Resources,
+    /// How many graphics processors it takes.
+    pub gpus: usize,
     /// Facts of the machine that are part of the key.
     pub environment: BTreeMap<String, String>,
     typed: Arc<dyn Any + Send + Sync>,
@@ -299,8 +326,9 @@ impl<S: Stage> DynStage for Erased<S> {
                 fields.remove(*key);
             });
         }
-        let (resources, environment) = (S::resources(&typed), S::environment(&typed));
-        Ok(Resolved { full, semantic, resources, environment, typed: Arc::new(typed) })
+        let (resources, gpus) = (S::resources(&typed), S::gpus(&typed));
+        let environment = S::environment(&typed);
+        Ok(Resolved { full, semantic, resources, gpus, environment, typed: Arc::new(typed) })
     }
 
     fn externals(&self, config: &Resolved, project: &Path) -> Result<Vec<External>, StageError> {

@@ -18,10 +18,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Read, Write},
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -31,6 +34,7 @@ use crate::{
     action::Action,
     artifact::{Manifest, Part},
     digest::Digest,
+    disk::Disk,
     error::StoreError,
     memo::Memo,
     ports::MadeOutput,
@@ -105,8 +109,11 @@ pub enum Lookup {
 /// A folder that holds artifacts and records.
 pub struct Store {
     root: PathBuf,
+    disk: Disk,
     memo: Memo,
     next: AtomicU64,
+    /// Folders that a loss of power leaves.
+    settled: Mutex<BTreeSet<PathBuf>>,
     /// Whether what is used is marked as used.
     marks: bool,
 }
@@ -117,27 +124,47 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unusable`] when a folder cannot be made or written.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
+        Self::open_on(Disk::default(), root)
+    }
+
+    /// Opens a store as [`open`](Self::open) does, on a disk that may fail.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] when a folder cannot be made or written.
+    #[cfg(feature = "faults")]
+    pub fn open_faulty(
+        root: &Path,
+        faults: std::sync::Arc<dyn crate::disk::Faults>,
+    ) -> Result<Self, StoreError> {
+        Self::open_on(Disk { faults: Some(faults) }, root)
+    }
+
+    fn open_on(disk: Disk, root: &Path) -> Result<Self, StoreError> {
         let unusable = |source| StoreError::Unusable { root: root.to_owned(), source };
         for folder in ["cas", "ac", "cells", "runs", "ckpt", "lease", "tmp"] {
-            fs::create_dir_all(root.join(folder)).map_err(unusable)?;
+            disk.make_folders(&root.join(folder)).map_err(unusable)?;
         }
-        let store = Self::with_marks(root, true);
+        let store = Self::on(disk, root, true);
         // Found out now and not after hours of work.
         let probe = store.temporary("probe");
-        fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(unusable)?;
+        let written = store.disk.write(&probe, b"");
+        let removed = store.disk.remove(&probe);
+        written.and(removed).map_err(unusable)?;
         Ok(store)
     }
 
     /// Looks at a store without making or probing anything; one that is not there is empty.
     pub fn for_reading(root: &Path) -> Self {
-        Self::with_marks(root, false)
+        Self::on(Disk::default(), root, false)
     }
 
-    fn with_marks(root: &Path, marks: bool) -> Self {
+    fn on(disk: Disk, root: &Path, marks: bool) -> Self {
         Self {
             root: root.to_owned(),
-            memo: Memo::open(root.join("memo.json")),
+            memo: Memo::open(disk.clone(), root.join("memo.json")),
+            disk,
             next: AtomicU64::new(0),
+            settled: Mutex::default(),
             marks,
         }
     }
@@ -145,6 +172,11 @@ impl Store {
     /// The store's folder.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The door to its files.
+    pub(crate) fn disk(&self) -> &Disk {
+        &self.disk
     }
 
     /// Digests of outside files.
@@ -164,7 +196,7 @@ impl Store {
     /// [`StoreError::Io`] when it cannot be made.
     pub fn work_folder(&self) -> Result<PathBuf, StoreError> {
         let path = self.temporary("work");
-        fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
+        self.disk.make_folders(&path).map_err(StoreError::io("create", &path))?;
         Ok(path)
     }
 
@@ -189,7 +221,7 @@ impl Store {
         let record: Record = match open_sealed(&bytes) {
             Ok(record) => record,
             Err(note) => {
-                let _ = fs::remove_file(&path);
+                let _ = self.disk.remove(&path);
                 return Lookup::Miss(Some(format!("stored record is {note}; building it again")));
             }
         };
@@ -205,7 +237,7 @@ impl Store {
             Ok(outputs) => Lookup::Hit(outputs),
             Err(note) => {
                 // A record without its files would be a miss for ever: publishing does not replace.
-                let _ = fs::remove_file(&path);
+                let _ = self.disk.remove(&path);
                 Lookup::Miss(Some(note))
             }
         }
@@ -216,9 +248,9 @@ impl Store {
     /// A sweep takes a file's name away and then looks at its time, so a file that has its name after its time was set
     /// stays.
     fn read_used(&self, path: &Path) -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        if self.marks && mark_used(&file) {
-            file = File::open(path)?;
+        let mut file = self.disk.open(path)?;
+        if self.marks && self.mark_used(path, &file) {
+            file = self.disk.open(path)?;
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
@@ -250,7 +282,7 @@ impl Store {
     /// [`StoreError::BadManifest`] when it is gone or damaged.
     pub fn manifest(&self, digest: &Digest) -> Result<Manifest, StoreError> {
         let bad = |message: String| StoreError::BadManifest { digest: *digest, message };
-        let bytes = fs::read(self.blob(digest)).map_err(|error| bad(error.to_string()))?;
+        let bytes = self.disk.read(&self.blob(digest)).map_err(|error| bad(error.to_string()))?;
         if Digest::of(&bytes) != *digest {
             self.quarantine(digest);
             return Err(bad("its bytes do not have its digest".to_owned()));
@@ -280,10 +312,12 @@ impl Store {
     pub(crate) fn quarantine(&self, digest: &Digest) {
         let folder = self.root.join("quarantine");
         let from = self.blob(digest);
-        let moved = fs::create_dir_all(&folder)
-            .and_then(|()| fs::rename(&from, folder.join(digest.to_string())));
+        let moved = self
+            .disk
+            .make_folders(&folder)
+            .and_then(|()| self.disk.rename(&from, &folder.join(digest.to_string())));
         if moved.is_err() {
-            let _ = fs::remove_file(from);
+            let _ = self.disk.remove(&from);
         }
     }
 
@@ -356,12 +390,11 @@ impl Store {
         let mut manifests = BTreeMap::new();
         for (port, stored) in outputs {
             let bytes = stored.manifest_bytes();
-            let path = self.temporary("manifest");
-            fs::write(&path, &bytes).map_err(StoreError::io("write", &path))?;
+            let path = self.written("manifest", &bytes)?;
             let (digest, _) = self.publish_file(&path, touched)?;
             manifests.insert(port.clone(), digest);
         }
-        touched.iter().try_for_each(|folder| sync_folder(folder))?;
+        touched.iter().try_for_each(|folder| self.sync_folder(folder))?;
         let record = Record {
             format: RECORD_FORMAT,
             key: *key,
@@ -371,17 +404,16 @@ impl Store {
             units: units.to_vec(),
             seconds,
         };
-        let path = self.temporary("record");
         let bytes = sealed(&Explained { record, action: action.without_parts() });
         let target = self.record_path(key);
         if seconds < WORTH_SYNCING {
             // Should it be lost or torn, its seal tells, and little work is done again.
-            fs::write(&path, bytes).map_err(StoreError::io("write", &path))?;
-            return self.link(&path, &target);
+            return self.link(&self.written("record", &bytes)?, &target);
         }
-        write_synced(&path, &bytes)?;
+        let path = self.written("record", &bytes)?;
+        self.disk.sync(&path).map_err(StoreError::io("sync", &path))?;
         self.link(&path, &target)?;
-        sync_folder(target.parent().unwrap_or(&self.root))
+        self.sync_folder(target.parent().unwrap_or(&self.root))
     }
 
     /// Moves a finished file into `cas/`.
@@ -390,24 +422,21 @@ impl Store {
         path: &Path,
         touched: &mut BTreeSet<PathBuf>,
     ) -> Result<(Digest, u64), StoreError> {
-        let (digest, bytes) = Digest::of_file(path).map_err(StoreError::io("read", path))?;
+        let (digest, bytes) = self.disk.digest(path).map_err(StoreError::io("read", path))?;
         let target = self.blob(&digest);
         let present = fs::metadata(&target).map(|meta| meta.len()).ok();
-        let used = || File::open(&target).is_ok_and(|file| !mark_used(&file) || target.exists());
+        let mark = |path: &Path| self.disk.open(path).map(|file| self.mark_used(path, &file));
+        let used = || mark(&target).is_ok_and(|old| !old || target.exists());
         if present == Some(bytes) && used() {
-            fs::remove_file(path).map_err(StoreError::io("remove", path))?;
+            self.disk.remove(path).map_err(StoreError::io("remove", path))?;
             return Ok((digest, bytes));
         }
         if present.is_some_and(|present| present != bytes) {
             self.quarantine(&digest);
         }
-        let file = File::open(path).map_err(StoreError::io("read", path))?;
-        mark_used(&file);
-        file.sync_all().map_err(StoreError::io("sync", path))?;
-        let mut permissions =
-            fs::metadata(path).map_err(StoreError::io("read", path))?.permissions();
-        permissions.set_readonly(true);
-        fs::set_permissions(path, permissions).map_err(StoreError::io("protect", path))?;
+        mark(path).map_err(StoreError::io("read", path))?;
+        self.disk.sync(path).map_err(StoreError::io("sync", path))?;
+        self.disk.protect(path).map_err(StoreError::io("protect", path))?;
         self.link(path, &target)?;
         touched.insert(target.parent().unwrap_or(&self.root).to_owned());
         Ok((digest, bytes))
@@ -415,19 +444,46 @@ impl Store {
 
     /// Gives a finished file its final name, unless the name is taken; the temporary name goes either way.
     fn link(&self, from: &Path, to: &Path) -> Result<(), StoreError> {
-        if let Some(folder) = to.parent()
-            && !folder.is_dir()
-        {
-            fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
-            sync_folder(folder.parent().unwrap_or(folder))?;
+        let settled = to.parent().map_or(Ok(()), |folder| self.settle(folder));
+        let linked = settled.and_then(|()| match self.disk.link(from, to) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                // Some file systems have no hard links; a rename is atomic too, and equal names hold equal bytes.
+                self.disk.rename(from, to).map_err(StoreError::io("store", to)).map(|()| false)
+            }
+            _ => Ok(true),
+        });
+        match linked {
+            Ok(false) => Ok(()),
+            Ok(true) => self.disk.remove(from).map_err(StoreError::io("remove", from)),
+            Err(error) => {
+                let _ = self.disk.remove(from);
+                Err(error)
+            }
         }
-        match fs::hard_link(from, to) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // Some file systems have no hard links; a rename is atomic too, and equal names hold equal bytes.
-            Err(_) => return fs::rename(from, to).map_err(StoreError::io("store", to)),
+    }
+
+    /// Makes sure that a folder of the store is there and would be after a loss of power.
+    ///
+    /// Another process may have made it a moment ago and not synced its name: each one sees to that for itself.
+    fn settle(&self, folder: &Path) -> Result<(), StoreError> {
+        let settled = || self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if settled().contains(folder) && folder.is_dir() {
+            return Ok(());
         }
-        fs::remove_file(from).map_err(StoreError::io("remove", from))
+        if folder == self.root {
+            // What lies above the store is its owner's, and perhaps not ours to open.
+            let _ = folder.parent().map(|above| self.disk.sync_folder(above));
+            settled().insert(folder.to_owned());
+            return Ok(());
+        }
+        let above = folder.parent().unwrap_or(&self.root);
+        self.settle(above)?;
+        self.disk.make_folders(folder).map_err(StoreError::io("create", folder))?;
+        // One sync is for all the folders beside it too.
+        let beside = crate::upkeep::list(above)?;
+        self.sync_folder(above)?;
+        settled().extend(beside);
+        Ok(())
     }
 
     /// What was done under a recorded key, but for the parts of its inputs.
@@ -436,13 +492,13 @@ impl Store {
         struct Explanation {
             action: Action,
         }
-        let bytes = fs::read(self.record_path(key)).ok()?;
+        let bytes = self.disk.read(&self.record_path(key)).ok()?;
         open_sealed::<Explanation>(&bytes).ok().map(|found| found.action)
     }
 
     /// What a cell of an experiment did last.
     pub fn last<T: DeserializeOwned>(&self, experiment: &str, cell: &str) -> Option<T> {
-        open_sealed(&fs::read(self.cell_path(experiment, cell)).ok()?).ok()
+        open_sealed(&self.disk.read(&self.cell_path(experiment, cell)).ok()?).ok()
     }
 
     /// Remembers what a cell of an experiment did.
@@ -463,17 +519,58 @@ impl Store {
     /// # Errors
     /// [`StoreError::Io`] when it cannot be written.
     pub fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-        let temporary = self.temporary("file");
-        fs::write(&temporary, bytes).map_err(StoreError::io("write", &temporary))?;
-        let mut moved = fs::rename(&temporary, path);
+        let temporary = self.written("file", bytes)?;
+        let mut moved = self.disk.rename(&temporary, path);
         // The folder is nearly always there.
         if let (Err(error), Some(folder)) = (&moved, path.parent())
             && error.kind() == io::ErrorKind::NotFound
         {
-            fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
-            moved = fs::rename(&temporary, path);
+            let made = self.disk.make_folders(folder);
+            moved = made.and_then(|()| self.disk.rename(&temporary, path));
         }
-        moved.map_err(StoreError::io("write", path))
+        moved.map_err(|error| {
+            let _ = self.disk.remove(&temporary);
+            StoreError::io("write", path)(error)
+        })
+    }
+
+    /// Makes a file young that is not; says whether it had to.
+    ///
+    /// The time of a file of another user may not be set: then its age is its owner's care.
+    fn mark_used(&self, path: &Path, file: &fs::File) -> bool {
+        let now = SystemTime::now();
+        let modified = file.metadata().and_then(|meta| meta.modified()).unwrap_or(now);
+        let old = now.duration_since(modified).is_ok_and(|age| age > GRACE / 2);
+        if old {
+            let _ = self.disk.touch(path);
+        }
+        old
+    }
+
+    /// A new file in `tmp/` with these bytes.
+    fn written(&self, what: &str, bytes: &[u8]) -> Result<PathBuf, StoreError> {
+        let path = self.temporary(what);
+        self.disk.write(&path, bytes).map_err(|error| {
+            // On a full disk even the half of a file is too much to leave behind.
+            let _ = self.disk.remove(&path);
+            StoreError::io("write", &path)(error)
+        })?;
+        Ok(path)
+    }
+
+    /// Adds to the end of a file, in a folder that is made where it is missing.
+    pub(crate) fn append(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        match (self.disk.append(path, bytes), path.parent()) {
+            (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+                self.disk.make_folders(folder)?;
+                self.disk.append(path, bytes)
+            }
+            (done, _) => done,
+        }
+    }
+
+    pub(crate) fn sync_folder(&self, path: &Path) -> Result<(), StoreError> {
+        self.disk.sync_folder(path).map_err(StoreError::io("sync", path))
     }
 
     fn cell_path(&self, experiment: &str, cell: &str) -> PathBuf {
@@ -512,47 +609,19 @@ pub(crate) fn safe(name: &str) -> String {
 /// JSON and a line with its digest.
 fn sealed(value: &impl Serialize) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(value).expect("records are plain data");
-    let digest = Digest::of(&bytes);
-    bytes.extend_from_slice(format!("\n{digest}\n").as_bytes());
+    bytes.extend(seal(&bytes));
     bytes
+}
+
+fn seal(body: &[u8]) -> Vec<u8> {
+    format!("\n{}\n", Digest::of(body)).into_bytes()
 }
 
 pub(crate) fn open_sealed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, &'static str> {
     let split = bytes.len().checked_sub(66).ok_or("truncated")?;
-    let (body, seal) = bytes.split_at(split);
-    let stated = std::str::from_utf8(seal).ok().and_then(|text| text.trim().parse().ok());
-    if stated != Some(Digest::of(body)) {
+    let (body, stated) = bytes.split_at(split);
+    if stated != seal(body) {
         return Err("damaged");
     }
     serde_json::from_slice(body).map_err(|_| "of another version")
-}
-
-/// Makes a file young that is not; says whether it had to.
-///
-/// The time of a file of another user may not be set: then its age is its owner's care.
-fn mark_used(file: &File) -> bool {
-    let now = SystemTime::now();
-    let modified = file.metadata().and_then(|meta| meta.modified()).unwrap_or(now);
-    let old = now.duration_since(modified).is_ok_and(|age| age > GRACE / 2);
-    if old {
-        let _ = file.set_modified(now);
-    }
-    old
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let write = || {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(|error| {
-        // On a full disk even the half of a file is too much to leave behind.
-        let _ = fs::remove_file(path);
-        StoreError::io("write", path)(error)
-    })
-}
-
-fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(StoreError::io("sync", path))
 }

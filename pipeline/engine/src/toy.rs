@@ -5,14 +5,15 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
+    time::Duration,
 };
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Artifact, Ctx, Event, Experiment, Limits, Many, One, Out, Override, Registry, Roots, RunError,
-    RunReport, Stage, StageError, Store, inputs, outputs, run,
+    Artifact, Ctx, Event, Experiment, FailureClass, Limits, Many, One, Out, Override, Registry,
+    Roots, RunError, RunReport, Stage, StageError, Store, inputs, outputs, run,
 };
 
 pub(crate) struct Words;
@@ -64,7 +65,7 @@ impl Stage for List {
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct EchoConfig {
+pub(crate) struct EchoConfig {
     /// How often each word is said.
     #[serde(default)]
     times: usize,
@@ -77,7 +78,7 @@ struct EchoConfig {
 }
 
 /// Repeats every word, shard by shard.
-struct Echo;
+pub(crate) struct Echo;
 impl Stage for Echo {
     const NAME: &'static str = "echo";
     const VERSION: u32 = 1;
@@ -101,7 +102,7 @@ impl Stage for Echo {
             if ctx.is_cancelled() {
                 return Err(StageError::new("told to stop"));
             }
-            std::thread::sleep(std::time::Duration::from_millis(2));
+            std::thread::sleep(Duration::from_millis(2));
         }
         let text = fs::read_to_string(inputs.words.file(ctx.shard())?).map_err(StageError::new)?;
         if text == "bomb" {
@@ -113,7 +114,7 @@ impl Stage for Echo {
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct JoinConfig {}
+pub(crate) struct JoinConfig {}
 
 /// All parts of all inputs, one after another.
 pub(crate) fn joined<'a>(inputs: impl IntoIterator<Item = &'a crate::Input>) -> Vec<u8> {
@@ -122,7 +123,7 @@ pub(crate) fn joined<'a>(inputs: impl IntoIterator<Item = &'a crate::Input>) -> 
 }
 
 /// Joins all words of all inputs.
-struct Join;
+pub(crate) struct Join;
 impl Stage for Join {
     const NAME: &'static str = "join";
     const VERSION: u32 = 1;
@@ -139,6 +140,75 @@ impl Stage for Join {
     ) -> Result<(), StageError> {
         outputs.text.write("text", &joined(inputs.words.iter()))
     }
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FailConfig {
+    how: String,
+    #[serde(default)]
+    salt: usize,
+}
+
+/// Fails as it is told, or finds out whether it shares what should be its own.
+struct Fail;
+impl Stage for Fail {
+    const NAME: &'static str = "fail";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Fails.";
+    type Config = FailConfig;
+    type Inputs = NoneIn;
+    type Outputs = TextOut;
+
+    fn run(
+        config: &FailConfig,
+        _: NoneIn,
+        outputs: &TextOut,
+        ctx: &Ctx<'_>,
+    ) -> Result<(), StageError> {
+        let io = |code| StageError::new(std::io::Error::from_raw_os_error(code));
+        match config.how.as_str() {
+            "memory" => return Err(StageError::new("no room").of_class(FailureClass::Memory)),
+            "device" => return Err(io(5)),
+            "full" => return Err(io(28)),
+            // The checkpoint is what the second try finds of the first.
+            "once" if !ctx.checkpoints().exists() => {
+                fs::create_dir_all(ctx.checkpoints()).map_err(StageError::new)?;
+                return Err(StageError::new("the first time"));
+            }
+            "hang" => {
+                while !ctx.is_cancelled() {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                return Err(StageError::new("told to stop"));
+            }
+            "gpus" => {
+                ctx.log(&format!("gpus {}", ctx.gpus().join(",")));
+                ctx.gpus().iter().try_for_each(|gpu| alone(ctx, gpu))?;
+            }
+            "alone" => alone(ctx, "memory")?,
+            "stage" => {
+                ctx.log("about to fail");
+                ctx.progress(0.5, "failing");
+                ctx.progress(0.6, "failing");
+                return Err(StageError::new("it always fails"));
+            }
+            // What is there now: no stage should look.
+            chance if fs::exists(chance).unwrap_or(false) => {
+                return outputs.text.write("text", &fs::read(chance).unwrap());
+            }
+            _ => {}
+        }
+        outputs.text.write("text", config.salt.to_string().as_bytes())
+    }
+}
+
+/// Fails when another unit has the same thing at the same time.
+fn alone(ctx: &Ctx<'_>, thing: &str) -> Result<(), StageError> {
+    let taken = ctx.scratch().join("../..").join(format!("taken-{thing}"));
+    fs::create_dir(&taken).map_err(StageError::new)?;
+    std::thread::sleep(Duration::from_millis(5));
+    fs::remove_dir(&taken).map_err(StageError::new)
 }
 
 /// Two sources, three echoes and a joined text.
@@ -173,6 +243,16 @@ fn append(path: &Path, text: &str) {
     file.write_all(text.as_bytes()).unwrap();
 }
 
+/// The toy stages.
+pub(crate) fn registry() -> Registry {
+    let mut registry = Registry::new();
+    registry.add::<List>();
+    registry.add::<Echo>();
+    registry.add::<Join>();
+    registry.add::<Fail>();
+    registry
+}
+
 /// A project in a folder of its own.
 pub(crate) struct Toy {
     folder: tempfile::TempDir,
@@ -202,12 +282,8 @@ impl Toy {
     pub(crate) fn load(&self, text: &str, set: &[&str]) -> Experiment {
         fs::write(self.path("configs/toy.toml"), text).unwrap();
         let overrides: Vec<Override> = set.iter().map(|s| Override::parse(s).unwrap()).collect();
-        let mut registry = Registry::new();
-        registry.add::<List>();
-        registry.add::<Echo>();
-        registry.add::<Join>();
-        Experiment::load("toy.toml", &overrides, &Roots::find(self.folder.path()), &registry)
-            .unwrap()
+        let roots = Roots::find(self.folder.path());
+        Experiment::load("toy.toml", &overrides, &roots, &registry()).unwrap()
     }
 
     /// Runs the toy.

@@ -83,6 +83,12 @@ impl Narration {
                 let place = format!("{}/{}", self.ended, self.cells);
                 vec![(Label::Built, format!("{cell} in {}{shards} ({place})", duration(*seconds)))]
             }
+            Event::Retrying { cell, shard, class, tries, .. } => {
+                let shard = shard.as_ref().map_or_else(String::new, |s| format!(", shard `{s}`"));
+                let text =
+                    format!("{cell}{shard}: {class}; this was try {tries}, and there is another");
+                vec![(Label::Warning, text)]
+            }
             Event::Failed { cell, message } => {
                 self.open.remove(cell);
                 // The message begins with the cell, as every error of one does.

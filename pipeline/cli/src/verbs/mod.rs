@@ -4,10 +4,14 @@ mod completions;
 mod diff;
 mod doctor;
 mod du;
+mod exec_cell;
 mod explain;
+mod export;
 mod gc;
 mod graph;
 mod history;
+mod logs;
+mod new;
 mod pin;
 mod plan;
 mod run;
@@ -34,6 +38,7 @@ pub(crate) fn run(verb: &Verb, world: &World, console: &mut Console<'_>) -> Resu
         Verb::Show(arguments) => show::run(arguments, world, console),
         Verb::History(arguments) => history::run(arguments, world, console),
         Verb::Diff(arguments) => diff::run(arguments, world, console),
+        Verb::Logs(arguments) => logs::run(arguments, world, console),
         Verb::Status(arguments) => status::run(arguments, world, console),
         Verb::Verify(arguments) => verify::run(arguments, world, console),
         Verb::Gc(arguments) => gc::run(arguments, world, console),
@@ -41,6 +46,9 @@ pub(crate) fn run(verb: &Verb, world: &World, console: &mut Console<'_>) -> Resu
         Verb::Pin(arguments) => pin::pin(arguments, world, console),
         Verb::Unpin(arguments) => pin::unpin(arguments, world, console),
         Verb::Stages(arguments) => stages::run(arguments, world, console),
+        Verb::Export(arguments) => export::run(arguments, world, console),
+        Verb::ExecCell(arguments) => exec_cell::run(arguments, world, console),
+        Verb::New(arguments) => new::run(arguments, world, console),
         Verb::Schema(arguments) => schema::run(arguments, world, console),
         Verb::Doctor(arguments) => doctor::run(arguments, world, console),
         Verb::Completions(arguments) => completions::run(arguments, console),

@@ -30,7 +30,8 @@ pub(super) fn run(
     let mut limits = Limits::of_machine();
     limits.cpus = arguments.jobs.map_or(limits.cpus, usize::from);
     limits.memory = arguments.memory.unwrap_or(limits.memory);
-    let options = RunOptions { limits, keep_going: arguments.keep_going };
+    let gpus = arguments.gpus.clone();
+    let options = RunOptions { limits, keep_going: arguments.keep_going, gpus };
     let stop = (world.stop)();
     let mut progress = Progress::new(console, arguments.quiet);
     let result = run_cells(&experiment, &selected, &store, options, &stop, &mut |event| {
@@ -111,6 +112,12 @@ fn summary(
         counts += &format!(", {failed} failed, {skipped} not reached");
     }
     console.line(format!("run {}: {counts} in {}", report.run, duration(report.seconds)))?;
+    for cell in &report.cells {
+        let Some(failure) = &cell.failure else { continue };
+        let name =
+            if cell.cell.contains('[') { format!("'{}'", cell.cell) } else { cell.cell.clone() };
+        console.line(format!("{}: {}; see `pipeline logs {name}`", cell.cell, failure.class))?;
+    }
     for page in pages {
         console.line(format!("report: {}", world.shown(page)))?;
     }

@@ -1,9 +1,9 @@
 //! `pipeline verify`: what is damaged or missing in the store.
 
-use engine::{Audit, Fault, Share};
+use engine::{Audit, Differing, Fault, Share, rerun};
 
 use crate::{
-    arguments::VerifyArguments,
+    arguments::{ExperimentArguments, VerifyArguments},
     console::{Console, Label},
     error::{CliError, Exit},
     text::{count, size},
@@ -15,6 +15,11 @@ pub(super) fn run(
     world: &World,
     console: &mut Console<'_>,
 ) -> Result<Exit, CliError> {
+    if let (Some(share), Some(file)) = (arguments.rerun, &arguments.experiment) {
+        let (file, set, scale) = (file.clone(), arguments.set.clone(), arguments.scale.clone());
+        let experiment = ExperimentArguments { file, set, scale };
+        return make_again(&experiment, share, arguments.json, world, console);
+    }
     let share = arguments.sample.map_or(Share::All, Share::Of);
     let audit = world.read_store().audit(share, arguments.repair)?;
     if arguments.json {
@@ -24,6 +29,42 @@ pub(super) fn run(
     }
     let whole = audit.problems.is_empty() || audit.repaired;
     Ok(if whole { Exit::Done } else { Exit::Failed })
+}
+
+/// Makes some of the stored results again.
+fn make_again(
+    experiment: &ExperimentArguments,
+    share: f64,
+    json: bool,
+    world: &World,
+    console: &mut Console<'_>,
+) -> Result<Exit, CliError> {
+    let experiment = world.experiment(experiment)?;
+    let found = rerun(&experiment, &world.open_store()?, Share::Of(share), &(world.stop)())?;
+    if json {
+        console.json_pretty(&found)?;
+    } else {
+        for output in &found.differing {
+            let Differing { cell, stage, shard, port, stored, made } = output;
+            let shard =
+                shard.as_ref().map_or_else(String::new, |shard| format!(", shard `{shard}`"));
+            console.line(format!(
+                "{cell}{shard}, output `{port}`: stored {}, made {}",
+                stored.short(),
+                made.short()
+            ))?;
+            console.line(format!("  stage `{stage}` gives something else than before"))?;
+        }
+        let (made, units) = (count(found.made, "result"), found.units);
+        let differ = found.differing.len();
+        console.line(format!("{made} of {units} made again: {differ} differ"))?;
+        console.flush()?;
+        if differ > 0 {
+            let hint = "raise the VERSION of a stage whose output has changed, so that its results are built again";
+            console.say(Label::Hint, hint);
+        }
+    }
+    Ok(if found.differing.is_empty() { Exit::Done } else { Exit::Failed })
 }
 
 fn tell(audit: &Audit, world: &World, console: &mut Console<'_>) -> Result<(), CliError> {

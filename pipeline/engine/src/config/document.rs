@@ -181,7 +181,7 @@ impl Node {
             Value::Bool(flag) => flag.to_string(),
             Value::Integer(number) => number.to_string(),
             Value::Float(number) => format!("{number:?}"),
-            Value::Text(text) => toml::Value::from(text.as_str()).to_string(),
+            Value::Text(text) => quoted(text),
             Value::List(items) => {
                 format!("[{}]", items.iter().map(Self::to_toml).collect::<Vec<_>>().join(", "))
             }
@@ -200,7 +200,18 @@ impl Node {
 pub(crate) fn toml_key(key: &str) -> String {
     let bare =
         !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if bare { key.to_owned() } else { toml::Value::from(key).to_string() }
+    if bare { key.to_owned() } else { quoted(key) }
+}
+
+/// A text as TOML writes it in one line.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
+    // What `toml` says too, without its pains.
+    if text.bytes().all(plain) {
+        format!("\"{text}\"")
+    } else {
+        toml::Value::from(text).to_string()
+    }
 }
 
 /// Line numbers of a file.

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     config::{Node, Origin, Roots, Value},
     error::ConfigError,
+    policy::{self, Policy},
     registry::{RESERVED, Registry},
     schema,
     stage::DynStage,
@@ -22,7 +23,8 @@ pub(super) fn expand(
     roots: &Roots,
     registry: &Registry,
 ) -> Result<Experiment, ConfigError> {
-    let header = header(document, name)?;
+    let resolved = resolved::to_toml(document);
+    let header = header(document, name, &resolved)?;
     let axes = Axis::all(document)?;
     let nodes = document
         .table()
@@ -31,7 +33,6 @@ pub(super) fn expand(
         .filter(|(name, _)| !RESERVED_TABLES.contains(&name.as_str()))
         .filter_map(|(name, table)| Spec::read(name, table, &axes, registry).transpose())
         .collect::<Result<Vec<_>, _>>()?;
-    let resolved = resolved::to_toml(document);
     let mut expansion = Expansion {
         axes: &axes,
         header: &header,
@@ -51,7 +52,7 @@ pub(super) fn expand(
 }
 
 /// The `experiment` table with its name filled in and the resolved text of all other tables.
-fn header(document: &Node, fallback: &str) -> Result<Node, ConfigError> {
+fn header(document: &Node, fallback: &str, resolved: &str) -> Result<Node, ConfigError> {
     const KEYS: [&str; 3] = ["name", "title", "scale"];
     let mut header = document.get("experiment").cloned().unwrap_or_else(Node::empty);
     for (key, node) in header.table().unwrap_or_default() {
@@ -80,7 +81,7 @@ fn header(document: &Node, fallback: &str) -> Result<Node, ConfigError> {
                 entries.push((key.to_owned(), own(text.to_owned())));
             }
         }
-        entries.push(("resolved".to_owned(), own(resolved::to_toml(document))));
+        entries.push(("resolved".to_owned(), own(resolved.to_owned())));
     }
     Ok(header)
 }
@@ -312,6 +313,7 @@ impl Expansion<'_> {
             }
         }
         let config = self.config(spec, choice, &name)?;
+        let policy = self.policy(spec, choice, &name)?;
         let externals = spec.stage.externals(&config, &self.roots.project).map_err(|source| {
             ConfigError::CellRefused {
                 cell: name.clone(),
@@ -322,7 +324,7 @@ impl Expansion<'_> {
         })?;
         let (node, stage, origin) =
             (spec.name.clone(), spec.stage.clone(), spec.table.origin.clone());
-        Ok(Cell { name, node, binding, stage, config, inputs, externals, origin })
+        Ok(Cell { name, node, binding, stage, config, inputs, policy, externals, origin })
     }
 
     /// The outputs that a reference means for a cell under `choice`, checked against its port.
@@ -439,6 +441,41 @@ impl Expansion<'_> {
                 cell: cell.to_owned(),
                 stage: spec.stage.name(),
                 message: refusal.message,
+            }
+        })
+    }
+}
+
+impl Expansion<'_> {
+    /// What the node says of its cells beside the configuration of their stage.
+    fn policy(&self, spec: &Spec, choice: &Choice, cell: &str) -> Result<Policy, ConfigError> {
+        let entries = spec.table.table().unwrap_or_default().iter();
+        let own: Vec<_> =
+            entries.filter(|(key, _)| policy::KEYS.contains(&key.as_str())).cloned().collect();
+        if own.is_empty() {
+            return Ok(Policy::default());
+        }
+        let keys = Node { value: Value::Table(own), origin: spec.table.origin.clone() };
+        let keys = self.scope(choice).fill(&keys)?;
+        let json = keys.to_json();
+        let known_keys = |found: schema::UnknownKey| {
+            let path = found.path.iter().map(String::as_str).chain([found.name.as_str()]);
+            let origin = keys.origin_of(path).clone();
+            let place = format!("`{}` of cell `{cell}`", found.path.join("."));
+            let known = found.known.iter().map(String::as_str);
+            ConfigError::unknown(origin, "key", &found.name, place, known)
+        };
+        if let Some(found) = schema::unknown_key(&Policy::schema(), &json) {
+            return Err(known_keys(found));
+        }
+        Policy::read(&json).map_err(|error| {
+            let key = error.path().to_string();
+            ConfigError::Refused {
+                origin: keys.origin_of(key.split('.')).clone(),
+                key,
+                cell: cell.to_owned(),
+                stage: spec.stage.name(),
+                message: error.inner().to_string(),
             }
         })
     }

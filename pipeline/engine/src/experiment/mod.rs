@@ -4,10 +4,13 @@
 //! (`in`) and its configuration. A node stands for one cell, or, where it mentions axes of the matrix (`${seed}`) or
 //! takes its input from a node that does, for one cell a combination of their values.
 
+mod dag;
 mod expand;
 mod matrix;
 mod reference;
 mod resolved;
+
+pub use dag::Dag;
 
 use std::sync::Arc;
 
@@ -15,6 +18,7 @@ use crate::{
     config::{Node, Origin, Override, Roots, load},
     error::ConfigError,
     names,
+    policy::Policy,
     ports::InputPort,
     registry::Registry,
     stage::{DynStage, External, Resolved},
@@ -47,6 +51,8 @@ pub struct Cell {
     pub config: Resolved,
     /// What is wired to each input port, in the order of the ports.
     pub inputs: Vec<(InputPort, Vec<Wire>)>,
+    /// What is done with it beside running its stage.
+    pub policy: Policy,
     /// Outside files that it reads.
     pub externals: Vec<External>,
     /// Where its node is written.

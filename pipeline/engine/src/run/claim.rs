@@ -27,12 +27,12 @@ pub(super) fn save_report(
 pub(super) fn claim_run(store: &Store, experiment: &str) -> Result<String, RunError> {
     let id = new_run_id(experiment);
     let runs = store.root().join("runs");
-    std::fs::create_dir_all(&runs).map_err(StoreError::io("create", &runs))?;
+    store.disk().make_folders(&runs).map_err(StoreError::io("create", &runs))?;
     let mut n = 1;
     loop {
         let candidate = if n == 1 { id.clone() } else { format!("{id}-{n}") };
         let folder = runs.join(&candidate);
-        match std::fs::create_dir(&folder) {
+        match store.disk().make_folder(&folder) {
             Ok(()) => return Ok(candidate),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => n += 1,
             Err(error) => return Err(StoreError::io("create", folder)(error).into()),

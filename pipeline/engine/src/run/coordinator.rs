@@ -12,8 +12,8 @@ use std::{
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::{
-    Finished, Limits, Outcome, RunOptions,
-    worker::{Done, Job, News},
+    CellFailure, Finished, Limits, Outcome, RunOptions,
+    worker::{Done, Job, News, chain},
 };
 use crate::{
     digest::Digest,
@@ -22,10 +22,12 @@ use crate::{
     experiment::Cell,
     lease::{self, Claim, Lease},
     live::{Heart, LiveCell},
+    log::Log,
+    policy::{FailureClass, Need},
     reason::Reason,
     resolve::{Known, LastBuild, Resolver, Step, Unit},
-    stage::Resources,
     store::{Lookup, Outputs},
+    trace::{Bar, Trace},
 };
 
 /// Time between two looks at the world while nothing is heard.
@@ -50,6 +52,14 @@ struct Open {
     broken: bool,
     /// How far it is within its unit and what it is doing, for those who watch.
     progress: (f64, String),
+}
+
+/// How often a unit has failed.
+#[derive(Clone, Copy, Default)]
+struct Tries {
+    failed: u32,
+    /// For want of memory.
+    memory: u32,
 }
 
 /// Place of a unit in the queue: cells in their order, units as they come.
@@ -77,6 +87,10 @@ pub(super) struct Coordinator<'a> {
     renewed: Instant,
     running: usize,
     free: Limits,
+    free_gpus: Vec<String>,
+    /// Failures of units that are tried again.
+    tries: BTreeMap<Digest, Tries>,
+    trace: Trace<'a>,
     outcomes: BTreeMap<usize, Finished>,
     failures: Vec<RunError>,
     heart: Heart<'a>,
@@ -89,7 +103,7 @@ impl<'a> Coordinator<'a> {
         resolver: &'a Resolver<'a>,
         selected: &'a [bool],
         options: RunOptions,
-        heart: Heart<'a>,
+        (heart, trace): (Heart<'a>, Trace<'a>),
         jobs: Sender<Job>,
         observe: &'a mut dyn FnMut(Event),
     ) -> Self {
@@ -105,6 +119,8 @@ impl<'a> Coordinator<'a> {
         }
         Self {
             resolver,
+            free: options.limits,
+            free_gpus: options.gpus.clone(),
             options,
             known: vec![None; n_cells],
             resolvable: (0..n_cells).filter(|&c| selected[c] && waiting[c] == 0).collect(),
@@ -118,7 +134,8 @@ impl<'a> Coordinator<'a> {
             leases: BTreeMap::new(),
             renewed: Instant::now(),
             running: 0,
-            free: options.limits,
+            tries: BTreeMap::new(),
+            trace,
             outcomes: BTreeMap::new(),
             failures: Vec::new(),
             heart,
@@ -128,8 +145,8 @@ impl<'a> Coordinator<'a> {
     }
 
     /// What became of the cells, the failures, and the sign of life, which lasts until the report is written.
-    pub(super) fn end(self) -> (BTreeMap<usize, Finished>, Vec<RunError>, Heart<'a>) {
-        (self.outcomes, self.failures, self.heart)
+    pub(super) fn end(self) -> (BTreeMap<usize, Finished>, Vec<RunError>, Heart<'a>, Trace<'a>) {
+        (self.outcomes, self.failures, self.heart, self.trace)
     }
 
     /// Runs everything that can be run.
@@ -156,7 +173,7 @@ impl<'a> Coordinator<'a> {
                 Ok(News::Progress { cell, fraction, doing }) => {
                     self.progress(cell, fraction, doing)
                 }
-                Ok(News::Done(done)) => self.unit_done(done),
+                Ok(News::Done(done)) => self.unit_done(*done),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -295,16 +312,15 @@ impl<'a> Coordinator<'a> {
             };
             let Some(&place) = next else { return };
             after = Some(place);
-            let asked = self.cell(place.0).config.resources;
-            let resources = Resources {
-                cpus: asked.cpus.clamp(1, limits.cpus.max(1)),
-                memory: asked.memory.min(limits.memory),
-            };
-            if resources.cpus > self.free.cpus || resources.memory > self.free.memory {
+            let need = self.need(place, &limits);
+            if need.cpus > self.free.cpus
+                || need.memory > self.free.memory
+                || need.gpus > self.free_gpus.len()
+            {
                 continue;
             }
             if let Some(unit) = self.ready.remove(&place)
-                && let Err(error) = self.start(place, unit, resources)
+                && let Err(error) = self.start(place, unit, need)
             {
                 self.failed(place.0, error);
                 if self.is_stopping() {
@@ -314,8 +330,20 @@ impl<'a> Coordinator<'a> {
         }
     }
 
+    /// What a ready unit takes: no more than there is, so that it starts at some time.
+    fn need(&self, place: Place, limits: &Limits) -> Need {
+        let (cell, unit) = (self.cell(place.0), &self.ready[&place]);
+        let grown = self.tries.get(&unit.key).map_or(0, |tries| tries.memory);
+        let asked = cell.policy.resources(cell.config.resources, cell.config.gpus, grown);
+        Need {
+            cpus: asked.cpus.clamp(1, limits.cpus.max(1)),
+            memory: asked.memory.min(limits.memory),
+            gpus: asked.gpus.min(self.options.gpus.len()),
+        }
+    }
+
     /// Starts a unit, unless another run builds it or has just built it.
-    fn start(&mut self, place: Place, unit: Unit, resources: Resources) -> Result<(), RunError> {
+    fn start(&mut self, place: Place, unit: Unit, need: Need) -> Result<(), RunError> {
         let (index, store) = (place.0, self.resolver.store);
         let cell = self.cell(index).name.clone();
         let lease = match store.claim(&unit.key, &self.heart.live.run) {
@@ -336,20 +364,25 @@ impl<'a> Coordinator<'a> {
         let bound = self.resolver.bind(self.cell(index), &self.known, unit.shard.as_deref())?;
         (self.observe)(Event::Started { cell, shard: unit.shard.clone() });
         self.leases.insert(unit.key, lease);
-        self.free.cpus -= resources.cpus;
-        self.free.memory -= resources.memory;
+        self.free.cpus -= need.cpus;
+        self.free.memory -= need.memory;
+        let gpus = self.free_gpus.drain(..need.gpus).collect();
         self.running += 1;
-        let job = Job { cell: index, unit, bound, resources };
+        let job = Job { cell: index, unit, bound, need, gpus };
         self.jobs.send(job).expect("workers live as long as the coordinator sends jobs");
         Ok(())
     }
 
     fn unit_done(&mut self, done: Done) {
-        let Done { cell: index, key, resources, seconds, result } = done;
+        self.add_to_trace(&done);
+        let Done { cell: index, unit, need, gpus, worker: _, seconds, result } = done;
         self.running -= 1;
-        self.free.cpus += resources.cpus;
-        self.free.memory += resources.memory;
-        self.leases.remove(&key);
+        self.free.cpus += need.cpus;
+        self.free.memory += need.memory;
+        self.free_gpus.extend(gpus);
+        // The lowest first, so that a run with one such cell at a time uses one device.
+        self.free_gpus.sort_by_key(|gpu| self.options.gpus.iter().position(|own| own == gpu));
+        self.leases.remove(&unit.key);
         let stopping = self.heart.live.stopping;
         let open = self.open.get_mut(&index).expect("a unit belongs to a cell that is open");
         open.seconds += seconds;
@@ -361,11 +394,44 @@ impl<'a> Coordinator<'a> {
             }
             // It was asked to return early.
             Err(RunError::Stage { .. }) if stopping => open.broken = true,
-            Err(error) => {
-                open.broken = true;
-                self.failed(index, error);
+            Err(error) if self.may_try_again(index, &unit, &error) => {
+                self.try_again(index, unit, &error);
             }
+            Err(error) => self.unit_failed(index, error),
         }
+    }
+
+    fn add_to_trace(&mut self, done: &Done) {
+        let (resolver, class) = (self.resolver, done.result.as_ref().err().map(RunError::class));
+        let cell = &resolver.experiment.cells[done.cell];
+        self.trace.add(&Bar {
+            cell: &cell.name,
+            stage: cell.stage.name(),
+            shard: done.unit.shard.as_deref(),
+            worker: done.worker,
+            seconds: done.seconds,
+            outcome: class.map_or_else(|| "built".to_owned(), |class| class.to_string()),
+        });
+    }
+
+    fn may_try_again(&self, index: usize, unit: &Unit, error: &RunError) -> bool {
+        let failed = self.tries.get(&unit.key).map_or(0, |tries| tries.failed);
+        let most = self.cell(index).policy.retry.of(error.class());
+        failed < most && !error.is_permanent() && !self.is_stopping()
+    }
+
+    /// Puts a unit that has failed back into the queue.
+    fn try_again(&mut self, index: usize, unit: Unit, error: &RunError) {
+        let class = error.class();
+        let tries = self.tries.entry(unit.key).or_default();
+        tries.failed += 1;
+        tries.memory += u32::from(class == FailureClass::Memory);
+        let tries = tries.failed;
+        let (cell, shard, message) =
+            (self.cell(index).name.clone(), unit.shard.clone(), error.to_string());
+        (self.observe)(Event::Retrying { cell, shard, class, message, tries });
+        self.n_queued += 1;
+        self.ready.insert((index, self.n_queued), unit);
     }
 
     fn unit_found(&mut self, index: usize, outputs: Outputs) {
@@ -427,7 +493,8 @@ impl<'a> Coordinator<'a> {
     ) {
         let outputs = Arc::new(outputs);
         let (key, shared) = (Some(key), Some(outputs.clone()));
-        self.outcomes.insert(index, Finished { outcome, seconds, key, outputs: shared });
+        let finished = Finished { outcome, seconds, key, outputs: shared, failure: None };
+        self.outcomes.insert(index, finished);
         self.known[index] = Some(outputs);
         for &reader in &self.readers[index] {
             self.waiting[reader] -= 1;
@@ -437,14 +504,25 @@ impl<'a> Coordinator<'a> {
         }
     }
 
+    /// Takes note of a failure outside of a stage.
     fn failed(&mut self, index: usize, error: RunError) {
+        let store = self.resolver.store;
+        let log = Log::new(store, &self.heart.live.run, &self.cell(index).name, None);
+        log.say(&format!("failed ({}): {}", error.class(), chain(&error)));
+        self.unit_failed(index, error);
+    }
+
+    /// Takes note of a failure that is in the log already.
+    fn unit_failed(&mut self, index: usize, error: RunError) {
         let cell = self.cell(index).name.clone();
         if let Some(open) = self.open.get_mut(&index) {
             open.broken = true;
         }
+        let failure = Some(CellFailure { class: error.class(), message: chain(&error) });
         (self.observe)(Event::Failed { cell, message: error.to_string() });
         let (outcome, seconds) = (Outcome::Failed, 0.0);
-        self.outcomes.insert(index, Finished { outcome, seconds, key: None, outputs: None });
+        let finished = Finished { outcome, seconds, key: None, outputs: None, failure };
+        self.outcomes.insert(index, finished);
         self.failures.push(error);
     }
 }

@@ -5,6 +5,7 @@
 //! running is finished and published, nothing new is started, and the failure is reported at the end. What another run is
 //! building already is waited for.
 
+mod again;
 mod claim;
 mod coordinator;
 #[cfg(test)]
@@ -26,13 +27,16 @@ use crate::{
     events::Event,
     experiment::Experiment,
     live::Heart,
+    policy::FailureClass,
     resolve::Resolver,
     store::{Outputs, Store, Stored},
+    trace::Trace,
 };
 
+pub use again::{Differing, Rerun, rerun};
 use claim::{claim_run, save_report};
 use coordinator::Coordinator;
-use worker::{Job, News, work};
+use worker::{Job, News, Worker};
 
 /// How much of the machine a run may use.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +95,18 @@ pub struct CellReport {
     /// Digest under which the manifest of each output is stored.
     #[serde(default)]
     pub manifests: BTreeMap<String, Digest>,
+    /// Why it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<CellFailure>,
+}
+
+/// Why a cell failed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CellFailure {
+    /// What kind of failure it was.
+    pub class: FailureClass,
+    /// The error, and on lines of their own its causes.
+    pub message: String,
 }
 
 /// A finished run, as `runs/ID/run.json` holds it.
@@ -114,17 +130,20 @@ pub struct RunReport {
 }
 
 /// How a run goes about its work.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RunOptions {
     /// How much of the machine it may use.
     pub limits: Limits,
     /// Whether cells that do not need a failed one are still built.
     pub keep_going: bool,
+    /// Graphics processors that cells may have, as `CUDA_VISIBLE_DEVICES` names them. A cell that asks for one gets one
+    /// for itself alone, or none where there are none.
+    pub gpus: Vec<String>,
 }
 
 impl From<Limits> for RunOptions {
     fn from(limits: Limits) -> Self {
-        Self { limits, keep_going: false }
+        Self { limits, keep_going: false, gpus: Vec::new() }
     }
 }
 
@@ -151,20 +170,24 @@ pub fn run(
     let resolver = Resolver { experiment, store };
     let (job_sender, jobs) = unbounded::<Job>();
     let (news_sender, news) = unbounded::<News>();
-    let state = Coordinator::new(&resolver, selected, options, heart, job_sender, observe);
-    let (outcomes, mut failures, heart) = std::thread::scope(|scope| {
+    let trace = Trace::start(store, &run_id, &experiment.name);
+    let n_workers = options.limits.cpus.max(1);
+    let state = Coordinator::new(&resolver, selected, options, (heart, trace), job_sender, observe);
+    let (outcomes, mut failures, heart, trace) = std::thread::scope(|scope| {
         // Owned here, so that the workers see the end of the jobs however this closure ends.
         let mut state = state;
-        for _ in 0..options.limits.cpus.max(1) {
-            let (jobs, news) = (jobs.clone(), news_sender.clone());
-            let resolver = &resolver;
-            scope.spawn(move || work(resolver, &jobs, &news, cancelled));
+        for number in 0..n_workers {
+            let (jobs, news, run) = (jobs.clone(), news_sender.clone(), run_id.as_str());
+            let worker = Worker { resolver: &resolver, run, number, news, cancelled };
+            scope.spawn(move || worker.work(&jobs));
         }
         drop((jobs, news_sender));
         state.drive(&news, cancelled);
         state.end()
     });
-    let report = report(experiment, selected, run_id, outcomes, started.elapsed().as_secs_f64());
+    let seconds = started.elapsed().as_secs_f64();
+    let report = report(experiment, selected, run_id.clone(), outcomes, seconds);
+    trace.end(report.built, report.fresh);
     let saved = save_report(store, experiment, &report);
     drop(heart);
     let not_reached = report.cells.iter().filter(|cell| cell.outcome == Outcome::Skipped).count();
@@ -184,6 +207,7 @@ struct Finished {
     seconds: f64,
     key: Option<Digest>,
     outputs: Option<Arc<Outputs>>,
+    failure: Option<CellFailure>,
 }
 
 fn report(
@@ -200,12 +224,14 @@ fn report(
         .filter(|(i, _)| selected[*i])
         .map(|(i, cell)| {
             let finished = outcomes.remove(&i);
-            let Finished { outcome, seconds, key, outputs } = finished.unwrap_or(Finished {
-                outcome: Outcome::Skipped,
-                seconds: 0.0,
-                key: None,
-                outputs: None,
-            });
+            let Finished { outcome, seconds, key, outputs, failure } =
+                finished.unwrap_or(Finished {
+                    outcome: Outcome::Skipped,
+                    seconds: 0.0,
+                    key: None,
+                    outputs: None,
+                    failure: None,
+                });
             let outputs = || outputs.as_deref().into_iter().flatten();
             let manifest =
                 |(port, stored): (&String, &Stored)| (port.clone(), stored.manifest_digest());
@@ -217,6 +243,7 @@ fn report(
                 key,
                 outputs: outputs().map(|(port, stored)| (port.clone(), stored.digest)).collect(),
                 manifests: outputs().map(manifest).collect(),
+                failure,
             }
         })
         .collect();

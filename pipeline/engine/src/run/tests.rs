@@ -96,7 +96,8 @@ fn what_does_not_need_a_failed_cell_is_still_built() {
     );
     let experiment = toy.load(&text, &[]);
     let store = toy.store();
-    let options = RunOptions { limits: Limits { cpus: 1, memory: 4 << 30 }, keep_going: true };
+    let limits = Limits { cpus: 1, memory: 4 << 30 };
+    let options = RunOptions { keep_going: true, ..limits.into() };
     let selected = vec![true; experiment.cells.len()];
     let error = run(&experiment, &selected, &store, options, &AtomicBool::new(false), &mut |_| {})
         .unwrap_err();
@@ -130,4 +131,105 @@ fn a_run_under_way_is_seen_and_a_killed_one_is_not() {
     let folder = store.root().join("runs/20200101-000000-toy-1");
     store.replace(&folder.join("live.json"), left.to_string().as_bytes()).unwrap();
     assert!(store.live_runs().unwrap().is_empty());
+}
+
+/// A word that fails, in one way or another.
+fn fails(how: &str, rest: &str) -> String {
+    format!("[bad]\nuse = 'fail'\nhow = '{how}'\n{rest}\n")
+}
+
+/// Runs an experiment with two graphics processors; the error, what was tried again, and the report.
+fn run_failing(toy: &Toy, text: &str) -> (Option<RunError>, Vec<(FailureClass, u32)>, RunReport) {
+    let (experiment, store) = (toy.load(text, &[]), toy.store());
+    let limits = Limits { cpus: 2, memory: 4 << 30 };
+    let gpus = vec!["0".to_owned(), "1".to_owned()];
+    let options = RunOptions { gpus, ..limits.into() };
+    let (mut tried, selected) = (Vec::new(), vec![true; experiment.cells.len()]);
+    let result = run(&experiment, &selected, &store, options, &AtomicBool::new(false), &mut |e| {
+        if let Event::Retrying { class, tries, .. } = e {
+            tried.push((class, tries));
+        }
+    });
+    let report = store.run_report(store.runs().unwrap().last().unwrap()).unwrap();
+    (result.err(), tried, report)
+}
+
+#[test]
+fn a_failure_is_tried_again_as_its_class_says() {
+    let toy = Toy::new();
+    let (error, tried, report) = run_failing(&toy, &fails("stage", ""));
+    assert_eq!((error.unwrap().class(), tried), (FailureClass::Stage, vec![]));
+    let failure = report.cells[0].failure.as_ref().unwrap();
+    assert_eq!(failure.message, "cell `bad` failed (stage `fail`)\n  caused by: it always fails");
+
+    let (error, tried, _) = run_failing(&toy, &fails("memory", "retry = { memory = 2 }"));
+    assert_eq!(error.unwrap().class(), FailureClass::Memory);
+    assert_eq!(tried, [(FailureClass::Memory, 1), (FailureClass::Memory, 2)]);
+
+    // A device that fails is tried once more without being asked, a full disk is not.
+    let (error, tried, _) = run_failing(&toy, &fails("device", ""));
+    assert_eq!(error.unwrap().class(), FailureClass::Infrastructure);
+    assert_eq!(tried, [(FailureClass::Infrastructure, 1)]);
+    let (error, tried, _) = run_failing(&toy, &fails("full", ""));
+    assert_eq!((error.unwrap().class(), tried), (FailureClass::Infrastructure, vec![]));
+
+    let text = fails("once", "retry = { stage = 1 }");
+    let (error, tried, report) = run_failing(&toy, &text);
+    assert!(error.is_none(), "{error:?}");
+    assert_eq!((tried, report.built), (vec![(FailureClass::Stage, 1)], 1));
+}
+
+#[test]
+fn a_cell_that_takes_too_long_is_stopped() {
+    let toy = Toy::new();
+    let (error, _, report) = run_failing(&toy, &fails("hang", "timeout = 0.05"));
+    assert!(matches!(error, Some(RunError::Timeout { .. })), "{error:?}");
+    assert_eq!(report.cells[0].failure.as_ref().unwrap().class, FailureClass::Timeout);
+}
+
+#[test]
+fn what_a_cell_says_is_in_its_log() {
+    let toy = Toy::new();
+    let (_, _, report) = run_failing(&toy, &fails("stage", ""));
+    let log = toy.store().log(&report.run, "bad").unwrap().unwrap();
+    let said = |text: &str| log.lines().any(|line| line.ends_with(text));
+    assert!(said("] about to fail"), "{log}");
+    assert!(said("]  50 % failing"), "{log}");
+    assert!(said("]   caused by: it always fails"), "{log}");
+}
+
+#[test]
+fn each_cell_has_graphics_processors_for_itself() {
+    let toy = Toy::new();
+    let cell = |i: usize| {
+        format!("[c{i}]\nuse = 'fail'\nhow = 'gpus'\nsalt = {i}\nresources = {{ gpus = 1 }}\n")
+    };
+    let text: String = (0..6).map(cell).collect();
+    let (error, _, report) = run_failing(&toy, &text);
+    assert!(error.is_none(), "{error:?}");
+    for cell in &report.cells {
+        let log = toy.store().log(&report.run, &cell.cell).unwrap().unwrap();
+        let gpus = log.lines().next().unwrap().rsplit("gpus ").next().unwrap().to_owned();
+        assert!(gpus == "0" || gpus == "1", "{log}");
+    }
+    // No two at once had the same: the stage would have failed.
+    let text = text.replace("gpus = 1", "gpus = 5");
+    let (error, _, report) = run_failing(&toy, &text.replace("salt = ", "salt = 1"));
+    assert!(error.is_none(), "{error:?}");
+    let log = toy.store().log(&report.run, "c0").unwrap().unwrap();
+    assert!(log.contains("gpus 0,1"), "{log}");
+}
+
+#[test]
+fn cells_wait_for_memory() {
+    let toy = Toy::new();
+    let cell = |i: usize| {
+        format!(
+            "[c{i}]\nuse = 'fail'\nhow = 'alone'\nsalt = {i}\nresources = {{ memory = '3G' }}\n"
+        )
+    };
+    let text: String = (0..4).map(cell).collect();
+    let (error, _, report) = run_failing(&toy, &text);
+    assert!(error.is_none(), "two at once would have failed: {error:?}");
+    assert_eq!(report.built, 4);
 }

@@ -2,19 +2,22 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::AtomicBool,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
 
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::{
-    error::{RunError, StageError},
+    error::{RunError, StageError, StoreError},
     experiment::Cell,
-    ports::Bound,
+    log::Log,
+    policy::Need,
+    ports::{Bound, MadeOutput},
     resolve::{Resolver, Unit},
-    stage::{Ctx, Resources},
-    store::{Outputs, Store},
+    stage::Ctx,
+    store::Outputs,
 };
 
 /// One unit of work with everything that it needs.
@@ -22,122 +25,157 @@ pub(super) struct Job {
     pub(super) cell: usize,
     pub(super) unit: Unit,
     pub(super) bound: Bound,
-    pub(super) resources: Resources,
+    pub(super) need: Need,
+    /// Graphics processors that are its own while it runs.
+    pub(super) gpus: Vec<String>,
 }
 
 /// What a thread tells.
 pub(super) enum News {
     Progress { cell: usize, fraction: f64, doing: String },
-    Done(Done),
+    Done(Box<Done>),
 }
 
 /// A unit that has ended.
 pub(super) struct Done {
     pub(super) cell: usize,
-    pub(super) key: crate::digest::Digest,
-    pub(super) resources: Resources,
+    pub(super) unit: Unit,
+    pub(super) need: Need,
+    pub(super) gpus: Vec<String>,
+    pub(super) worker: usize,
     pub(super) seconds: f64,
     pub(super) result: Result<Outputs, RunError>,
 }
 
-/// Works until there are no more jobs.
-pub(super) fn work(
-    resolver: &Resolver<'_>,
-    jobs: &Receiver<Job>,
-    news: &Sender<News>,
-    cancelled: &AtomicBool,
-) {
-    while let Ok(job) = jobs.recv() {
+/// What all units of a thread see.
+pub(super) struct Worker<'a> {
+    pub(super) resolver: &'a Resolver<'a>,
+    /// Id of the run.
+    pub(super) run: &'a str,
+    /// Number of the thread.
+    pub(super) number: usize,
+    pub(super) news: Sender<News>,
+    pub(super) cancelled: &'a AtomicBool,
+}
+
+impl Worker<'_> {
+    /// Works until there are no more jobs.
+    pub(super) fn work(&self, jobs: &Receiver<Job>) {
+        while let Ok(mut job) = jobs.recv() {
+            let started = Instant::now();
+            let bound = std::mem::take(&mut job.bound);
+            let result = self.execute(&job, bound);
+            let Job { cell, unit, bound: _, need, gpus } = job;
+            let (worker, seconds) = (self.number, started.elapsed().as_secs_f64());
+            let done = Done { cell, unit, need, gpus, worker, seconds, result };
+            if self.news.send(News::Done(Box::new(done))).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn execute(&self, job: &Job, bound: Bound) -> Result<Outputs, RunError> {
+        let store = self.resolver.store;
+        let cell = &self.resolver.experiment.cells[job.cell];
+        let log = Log::new(store, self.run, &cell.name, job.unit.shard.as_deref());
+        let folder = store.work_folder()?;
+        let result = self.stage_outputs(cell, job, bound, &folder, &log);
+        match &result {
+            Ok(_) => {
+                let _ = store.disk().remove_folder(&store.checkpoint_folder(&job.unit.key));
+            }
+            Err(error) => log.say(&format!("failed ({}): {}", error.class(), chain(error))),
+        }
+        let _ = store.disk().remove_folder(&folder);
+        result
+    }
+
+    fn stage_outputs(
+        &self,
+        cell: &Cell,
+        job: &Job,
+        bound: Bound,
+        folder: &Path,
+        log: &Log<'_>,
+    ) -> Result<Outputs, RunError> {
+        let (store, unit) = (self.resolver.store, &job.unit);
+        let scratch = folder.join("scratch");
+        let ports = cell.stage.outputs();
+        let out = folder.join("out");
+        for path in ports.iter().map(|port| out.join(port.name)).chain([scratch.clone()]) {
+            store.disk().make_folders(&path).map_err(StoreError::io("create", &path))?;
+        }
         let started = Instant::now();
-        let (cell, key, resources) = (job.cell, job.unit.key, job.resources);
-        let result = execute(resolver, job, news, cancelled);
+        let ctx = Ctx {
+            shard: unit.shard.clone(),
+            externals: cell.externals.clone(),
+            scratch,
+            checkpoints: store.checkpoint_folder(&unit.key),
+            threads: job.need.cpus,
+            gpus: job.gpus.clone(),
+            progress: &|fraction, doing| {
+                log.doing(fraction, doing);
+                let (cell, doing) = (job.cell, doing.to_owned());
+                let _ = self.news.send(News::Progress { cell, fraction, doing });
+            },
+            log: &|text| log.say(text),
+            cancelled: self.cancelled,
+            deadline: cell.policy.timeout.map(|limit| started + limit),
+        };
+        let made = self.ran(cell, unit, bound, &out, &ctx)?;
+        for (port, output) in &made {
+            check_shard_output(cell, unit, port, output)?;
+        }
+        let with_kinds = made.into_iter().map(|(port, output)| {
+            let kind = ports.iter().find(|p| p.name == port).map_or("", |p| p.kind);
+            (port, kind, output)
+        });
         let seconds = started.elapsed().as_secs_f64();
-        if news.send(News::Done(Done { cell, key, resources, seconds, result })).is_err() {
-            return;
+        Ok(store.publish(&unit.key, &unit.action, with_kinds.collect(), seconds)?)
+    }
+
+    /// Runs the stage of a unit.
+    fn ran(
+        &self,
+        cell: &Cell,
+        unit: &Unit,
+        bound: Bound,
+        out: &Path,
+        ctx: &Ctx<'_>,
+    ) -> Result<Vec<(&'static str, MadeOutput)>, RunError> {
+        let run = || cell.stage.run(&cell.config, bound, out, ctx);
+        let (cell_name, stage, shard) = (cell.name.clone(), cell.stage.name(), unit.shard.clone());
+        match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(Ok(made)) => Ok(made),
+            Ok(Err(source)) => match cell.policy.timeout {
+                Some(limit) if ctx.is_late() && !self.cancelled.load(Ordering::Relaxed) => {
+                    Err(RunError::Timeout { cell: cell_name, stage, shard, limit })
+                }
+                _ => Err(RunError::Stage { cell: cell_name, stage, shard, source }),
+            },
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&s| s.to_owned()));
+                let message = text.unwrap_or_else(|| "no message".to_owned());
+                Err(RunError::Panic { cell: cell_name, stage, message })
+            }
         }
     }
 }
 
-fn execute(
-    resolver: &Resolver<'_>,
-    job: Job,
-    news: &Sender<News>,
-    cancelled: &AtomicBool,
-) -> Result<Outputs, RunError> {
-    let Job { cell: index, unit, bound, resources } = job;
-    let cell = &resolver.experiment.cells[index];
-    let store = resolver.store;
-    let folder = store.work_folder()?;
-    let result = stage_outputs(
-        cell,
-        &unit,
-        bound,
-        resources.cpus,
-        &folder,
-        store,
-        cancelled,
-        &|fraction, doing| {
-            let _ = news.send(News::Progress { cell: index, fraction, doing: doing.to_owned() });
-        },
-    );
-    if result.is_ok() {
-        let _ = std::fs::remove_dir_all(store.checkpoint_folder(&unit.key));
-    }
-    let _ = std::fs::remove_dir_all(&folder);
-    result
-}
-
-#[allow(clippy::too_many_arguments, reason = "one call; the parts belong to different owners")]
-fn stage_outputs(
-    cell: &Cell,
-    unit: &Unit,
-    bound: Bound,
-    threads: usize,
-    folder: &std::path::Path,
-    store: &Store,
-    cancelled: &AtomicBool,
-    progress: &(dyn Fn(f64, &str) + Sync),
-) -> Result<Outputs, RunError> {
-    let stage = cell.stage.name();
-    let scratch = folder.join("scratch");
-    let ports = cell.stage.outputs();
-    let out = folder.join("out");
-    for path in ports.iter().map(|port| out.join(port.name)).chain([scratch.clone()]) {
-        std::fs::create_dir_all(&path).map_err(crate::error::StoreError::io("create", &path))?;
-    }
-    let ctx = Ctx {
-        shard: unit.shard.clone(),
-        externals: cell.externals.clone(),
-        scratch,
-        checkpoints: store.checkpoint_folder(&unit.key),
-        threads,
-        progress,
-        cancelled,
-    };
-    let started = Instant::now();
-    let ran = catch_unwind(AssertUnwindSafe(|| cell.stage.run(&cell.config, bound, &out, &ctx)));
-    let made = match ran {
-        Ok(Ok(made)) => made,
-        Ok(Err(source)) => {
-            let (cell, shard) = (cell.name.clone(), unit.shard.clone());
-            return Err(RunError::Stage { cell, stage, shard, source });
+/// An error and its causes on lines of their own.
+pub(super) fn chain(error: &RunError) -> String {
+    let mut lines = vec![error.to_string()];
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // A wrapper that shows its cause in its place says nothing of its own.
+        if lines.last() != Some(&text) {
+            lines.push(text);
         }
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&s| s.to_owned()));
-            let message = text.unwrap_or_else(|| "no message".to_owned());
-            return Err(RunError::Panic { cell: cell.name.clone(), stage, message });
-        }
-    };
-    for (port, output) in &made {
-        check_shard_output(cell, unit, port, output)?;
+        next = cause.source();
     }
-    let with_kinds = made.into_iter().map(|(port, output)| {
-        let kind = ports.iter().find(|p| p.name == port).map_or("", |p| p.kind);
-        (port, kind, output)
-    });
-    let seconds = started.elapsed().as_secs_f64();
-    Ok(store.publish(&unit.key, &unit.action, with_kinds.collect(), seconds)?)
+    lines.join("\n  caused by: ")
 }
 
 /// A unit of a shard must give exactly the part of that shard on every port.
@@ -145,7 +183,7 @@ fn check_shard_output(
     cell: &Cell,
     unit: &Unit,
     port: &str,
-    output: &crate::ports::MadeOutput,
+    output: &MadeOutput,
 ) -> Result<(), RunError> {
     let Some(shard) = &unit.shard else {
         return Ok(());

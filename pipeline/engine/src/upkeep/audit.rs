@@ -92,6 +92,7 @@ impl Store {
         let mut auditor = Auditor::new(self);
         auditor.files(share)?;
         auditor.records()?;
+        auditor.shards();
         auditor.runs()?;
         auditor.explanations()?;
         auditor.finish(repair)
@@ -259,6 +260,21 @@ impl<'a> Auditor<'a> {
         serde_json::from_slice(&bytes).map_err(|error| format!("no manifest: {error}"))
     }
 
+    /// Checks that what was assembled from shards still has their records: without one, a change of another shard would
+    /// build it again.
+    fn shards(&mut self) {
+        let units = self.keys.iter().flat_map(|(whole, units)| units.iter().map(|u| (*whole, *u)));
+        let lost: Vec<_> = units.filter(|(_, unit)| !self.keys.contains_key(unit)).collect();
+        for (whole, unit) in lost {
+            let path = self.store.record_path(&unit);
+            if !path.exists() && self.store.record_path(&whole).exists() {
+                let by = format!("a shard of record {}", whole.short());
+                self.problem(Fault::Record, &path, "nothing", Some(by));
+                self.condemned.insert(unit);
+            }
+        }
+    }
+
     /// Checks that the last runs of each experiment still have the records that they used.
     fn runs(&mut self) -> Result<(), StoreError> {
         let runs = self.store.ended_runs()?;
@@ -318,56 +334,60 @@ impl<'a> Auditor<'a> {
     fn repair(&self) -> Result<(), StoreError> {
         let root = self.store.root();
         let quarantine = root.join("quarantine");
-        fs::create_dir_all(&quarantine).map_err(StoreError::io("create", &quarantine))?;
+        self.store
+            .disk()
+            .make_folders(&quarantine)
+            .map_err(StoreError::io("create", &quarantine))?;
         for problem in self.problems.values() {
             let path = root.join(&problem.path);
             match problem.kind {
-                Fault::Explanation => remove(&path)?,
-                _ => move_away(&path, &quarantine)?,
+                Fault::Explanation => self.remove(&path)?,
+                _ => self.move_away(&path, &quarantine)?,
             }
         }
         for key in &self.condemned {
-            move_away(&self.store.record_path(key), &quarantine)?;
+            self.move_away(&self.store.record_path(key), &quarantine)?;
             // Written now, as a mark that the record is known to be gone.
             let mark = quarantine.join(key.to_string());
-            let marked = fs::write(&mark, fs::read(&mark).unwrap_or_default());
+            let marked = self.store.disk().write(&mark, &fs::read(&mark).unwrap_or_default());
             marked.map_err(StoreError::io("write", &mark))?;
         }
         Ok(())
     }
-}
 
-fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(StoreError::io("remove", path)(error))
+    fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        match self.store.disk().remove(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("remove", path)(error))
+            }
+            _ => Ok(()),
         }
-        _ => Ok(()),
+    }
+
+    fn move_away(&self, path: &Path, folder: &Path) -> Result<(), StoreError> {
+        let place = folder.join(path.file_name().unwrap_or_default());
+        match self.store.disk().rename(path, &place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("move away", path)(error))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
-fn move_away(path: &Path, folder: &Path) -> Result<(), StoreError> {
-    match fs::rename(path, folder.join(path.file_name().unwrap_or_default())) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(StoreError::io("move away", path)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A choice of files.
-struct Draw {
+/// A choice of files or keys.
+pub(crate) struct Draw {
     share: Share,
     nonce: u64,
 }
 
 impl Draw {
-    fn new(share: Share) -> Self {
+    pub(crate) fn new(share: Share) -> Self {
         let time = SystemTime::now().duration_since(UNIX_EPOCH);
         Self { share, nonce: time.map_or(0, |age| age.as_nanos() as u64) }
     }
 
-    fn takes(&self, digest: &Digest) -> bool {
+    pub(crate) fn takes(&self, digest: &Digest) -> bool {
         let Share::Of(share) = self.share else { return true };
         let mut encoder = Encoder::new("audit sample");
         encoder.number(self.nonce);

@@ -14,6 +14,7 @@ use std::{
     time::SystemTime,
 };
 
+pub(crate) use audit::Draw;
 pub use audit::{Audit, Fault, Problem, Share};
 pub use sweep::{Amount, Kept, Sweep};
 pub use usage::{ExperimentUsage, KindUsage, Usage};

@@ -25,7 +25,7 @@ impl Store {
     /// [`StoreError::BadPin`] and [`StoreError::Io`] as for [`pin`](Self::pin).
     pub fn unpin(&self, name: &str) -> Result<bool, StoreError> {
         let path = self.pin_path(name)?;
-        match fs::remove_file(&path) {
+        match self.disk().remove(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(StoreError::io("remove", path)(error)),

@@ -215,14 +215,20 @@ impl Sweeper<'_> {
         // Wholes first: the shards of one that came to be used stay with it.
         let (wholes, others): (Vec<&Found>, Vec<&Found>) =
             records.iter().filter(|record| !record.kept).partition(|record| record.whole);
+        let mut touched = BTreeSet::new();
         for record in wholes.into_iter().chain(others) {
             let manifests = record.manifests.as_deref().unwrap_or_default();
             let covered = !manifests.is_empty() && manifests.iter().all(|m| self.is_covered(m));
             if !covered && self.take(&record.entry.path, self.unused)? {
                 self.sweep.records.add(record.entry.bytes);
+                touched.extend(record.entry.path.parent().map(Path::to_owned));
             } else {
                 manifests.iter().for_each(|manifest| self.mark(manifest, &mut late));
             }
+        }
+        if !self.sweep.dry_run {
+            // No loss of power may bring back a record whose files went after it.
+            touched.iter().try_for_each(|folder| self.store.sync_folder(folder))?;
         }
         let known: BTreeSet<&Path> = records.iter().map(|r| r.entry.path.as_path()).collect();
         for entry in entries(&self.store.root().join("ac"))? {
@@ -262,7 +268,7 @@ impl Sweeper<'_> {
             return Ok(true);
         }
         let grave = self.store.temporary("swept");
-        match fs::rename(path, &grave) {
+        match self.store.disk().rename(path, &grave) {
             // Another sweep has it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             moved => moved.map_err(StoreError::io("remove", path))?,
@@ -270,9 +276,9 @@ impl Sweeper<'_> {
         let used = modified(&grave).is_none_or(|time| time >= since);
         if used {
             // Where the name is taken again, the same content is there already.
-            let _ = fs::hard_link(&grave, path);
+            let _ = self.store.disk().link(&grave, path);
         }
-        fs::remove_file(&grave).map_err(StoreError::io("remove", &grave))?;
+        self.store.disk().remove(&grave).map_err(StoreError::io("remove", &grave))?;
         Ok(!used)
     }
 
@@ -324,7 +330,8 @@ impl Sweeper<'_> {
         if self.sweep.dry_run {
             return Ok(bytes);
         }
-        let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        let disk = self.store.disk();
+        let removed = if path.is_dir() { disk.remove_folder(path) } else { disk.remove(path) };
         match removed {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(StoreError::io("remove", path)(error))

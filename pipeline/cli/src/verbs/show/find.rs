@@ -10,7 +10,7 @@ use crate::{error::CliError, world::World};
 const FEWEST_DIGITS: usize = 4;
 
 /// Something that can be shown.
-pub(super) enum Thing {
+pub(crate) enum Thing {
     /// A finished run.
     Run(Box<RunReport>),
     /// A cell of a run.
@@ -25,7 +25,7 @@ pub(super) enum Thing {
 ///
 /// # Errors
 /// [`CliError::NoThing`], [`CliError::NoCell`], [`CliError::NoRun`], [`CliError::Ambiguous`], or what the store says.
-pub(super) fn find(thing: &str, world: &World, store: &Store) -> Result<Thing, CliError> {
+pub(crate) fn find(thing: &str, world: &World, store: &Store) -> Result<Thing, CliError> {
     let path = world.roots.working.join(thing);
     if (thing.contains('/') || thing.ends_with(".parquet")) && path.is_file() {
         return Ok(Thing::File(path));
