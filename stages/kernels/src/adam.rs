@@ -1,16 +1,15 @@
 //! Adam over one flat buffer, in one pass.
 //!
 //! Source: Kingma and Ba, arXiv 1412.6980, in the form of PyTorch's `torch.optim.Adam` (epsilon is added after the
-//! bias-corrected root). The squared norm of the gradient is summed in a fixed order.
+//! bias-corrected root), with the decoupled decay of `AdamW` (Loshchilov and Hutter, arXiv 1711.05101).
 
 use crate::{
     Isa,
+    map_sums::{load, store},
+    optimizer::{TASK_FLOATS, clip_factor, gradient_norm},
     parallel::{SharedMut, for_each_task},
     simd::{LaneTask, Lanes},
 };
-
-/// Floats of one task.
-const TASK_FLOATS: usize = 32 * 1024;
 
 /// Adam's settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -23,6 +22,8 @@ pub struct AdamConfig {
     pub beta2: f64,
     /// Added to the root of the second moment.
     pub epsilon: f64,
+    /// Share of each value that is taken away in a step, per unit of step size (AdamW); 0 for none.
+    pub weight_decay: f64,
     /// Greatest Euclidean norm of the whole gradient; a longer one is scaled down to it.
     pub max_gradient_norm: Option<f64>,
 }
@@ -35,6 +36,7 @@ impl Default for AdamConfig {
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
+            weight_decay: 0.0,
             max_gradient_norm: None,
         }
     }
@@ -57,24 +59,40 @@ impl AdamState {
         Self { first: vec![0.0; n_parameters], second: vec![0.0; n_parameters], step: 0 }
     }
 
-    /// Takes one step: changes `values` against `gradients`. Returns the norm of the gradient before any limit.
+    /// Takes one step: changes `values` against `gradients`. Returns the norm of the gradient before the limit, NaN
+    /// without a limit, as it is not needed then.
     ///
     /// # Panics
     /// When buffers differ in length.
     pub fn update(&mut self, config: &AdamConfig, values: &mut [f32], gradients: &[f32]) -> f64 {
+        let Some(limit) = config.max_gradient_norm else {
+            self.step(config, 1.0, values, gradients);
+            return f64::NAN;
+        };
+        let norm = gradient_norm(&[gradients]);
+        self.step(config, clip_factor(norm, limit), values, gradients);
+        norm
+    }
+
+    /// Takes one step against `factor` times the `gradients`, whatever the limit of `config`.
+    pub(crate) fn step(
+        &mut self,
+        config: &AdamConfig,
+        factor: f64,
+        values: &mut [f32],
+        gradients: &[f32],
+    ) {
         let len = values.len();
         assert!(
             [gradients.len(), self.first.len(), self.second.len()] == [len; 3],
             "one moment a parameter"
         );
-        let norm = gradient_norm(gradients);
-        // As in PyTorch's `clip_grad_norm_`, which guards against division by zero in the same way.
-        let limit = config.max_gradient_norm.map_or(1.0, |limit| (limit / (norm + 1e-6)).min(1.0));
         self.step += 1;
         let exponent = i32::try_from(self.step).unwrap_or(i32::MAX);
         let correction = [config.beta1, config.beta2].map(|beta| 1.0 - beta.powi(exponent));
         let step = Step {
-            gradient_factor: limit as f32,
+            gradient_factor: factor as f32,
+            kept: (1.0 - config.learning_rate * config.weight_decay) as f32,
             decay: [config.beta1 as f32, config.beta2 as f32],
             gain: [(1.0 - config.beta1) as f32, (1.0 - config.beta2) as f32],
             size: -(config.learning_rate / correction[0]) as f32,
@@ -98,47 +116,6 @@ impl AdamState {
                 second,
             });
         });
-        norm
-    }
-}
-
-/// Euclidean norm of `gradients`, summed in f64 in a fixed order.
-fn gradient_norm(gradients: &[f32]) -> f64 {
-    let isa = Isa::current();
-    let n_tasks = gradients.len().div_ceil(TASK_FLOATS);
-    let mut squares = vec![0.0_f32; n_tasks];
-    let shared = SharedMut::new(&mut squares);
-    for_each_task(n_tasks, |task| {
-        let range = task * TASK_FLOATS..((task + 1) * TASK_FLOATS).min(gradients.len());
-        // SAFETY: each task writes the float of its own number, and `squares` outlives them.
-        let square = unsafe { shared.slice(task, 1) };
-        square[0] = isa.run(Squares { values: &gradients[range] });
-    });
-    squares.iter().map(|&sum| f64::from(sum)).sum::<f64>().sqrt()
-}
-
-/// Sum of squares.
-struct Squares<'a> {
-    values: &'a [f32],
-}
-
-impl LaneTask for Squares<'_> {
-    type Output = f32;
-
-    #[inline(always)]
-    unsafe fn run<L: Lanes>(self) -> f32 {
-        let mut lanes = [0.0_f32; 16];
-        // SAFETY: `count` floats from `at` lie in the slice; no set has more than sixteen lanes.
-        unsafe {
-            let mut sum = L::zero();
-            for at in (0..self.values.len()).step_by(L::WIDTH) {
-                let count = (self.values.len() - at).min(L::WIDTH);
-                let value = L::load_first(self.values.as_ptr().add(at), count);
-                sum = value.mul_add(value, sum);
-            }
-            sum.store(lanes.as_mut_ptr());
-        }
-        lanes.iter().sum()
     }
 }
 
@@ -146,6 +123,7 @@ impl LaneTask for Squares<'_> {
 #[derive(Clone, Copy)]
 struct Step {
     gradient_factor: f32,
+    kept: f32,
     decay: [f32; 2],
     gain: [f32; 2],
     size: f32,
@@ -165,31 +143,44 @@ impl LaneTask for Update<'_> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        let step = self.step;
-        for at in (0..self.values.len()).step_by(L::WIDTH) {
-            let count = (self.values.len() - at).min(L::WIDTH);
-            // SAFETY: `count` floats from `at` lie in all four slices, which have one length.
-            unsafe {
-                let (value, first, second) = (
-                    self.values.as_mut_ptr().add(at),
-                    self.first.as_mut_ptr().add(at),
-                    self.second.as_mut_ptr().add(at),
-                );
-                let gradient = L::load_first(self.gradients.as_ptr().add(at), count)
-                    .mul(L::splat(step.gradient_factor));
-                let m = L::load_first(first, count)
-                    .mul(L::splat(step.decay[0]))
-                    .add(gradient.mul(L::splat(step.gain[0])));
-                let v = L::load_first(second, count)
-                    .mul(L::splat(step.decay[1]))
-                    .add(gradient.mul(gradient).mul(L::splat(step.gain[1])));
-                let root = v.sqrt().mul_add(L::splat(step.inv_root), L::splat(step.epsilon));
-                let change = m.div(root).mul(L::splat(step.size));
-                L::load_first(value, count).add(change).store_first(value, count);
-                m.store_first(first, count);
-                v.store_first(second, count);
+    unsafe fn run<L: Lanes>(mut self) {
+        let len = self.values.len();
+        let whole = len - len % L::WIDTH;
+        // SAFETY: `count` floats from each place lie in all four slices, which have one length.
+        unsafe {
+            for at in (0..whole).step_by(L::WIDTH) {
+                self.vector::<L, true>(at, L::WIDTH);
             }
+            self.vector::<L, false>(whole, len - whole);
+        }
+    }
+}
+
+impl Update<'_> {
+    #[inline(always)]
+    unsafe fn vector<L: Lanes, const FULL: bool>(&mut self, at: usize, count: usize) {
+        let step = self.step;
+        // SAFETY: the caller promises `count` floats from `at` in all four slices, and the instructions.
+        unsafe {
+            let (value, first, second) = (
+                self.values.as_mut_ptr().add(at),
+                self.first.as_mut_ptr().add(at),
+                self.second.as_mut_ptr().add(at),
+            );
+            let gradient = load::<L, FULL>(self.gradients, at, count);
+            let gradient = gradient.mul(L::splat(step.gradient_factor));
+            let m = load::<L, FULL>(self.first, at, count)
+                .mul(L::splat(step.decay[0]))
+                .add(gradient.mul(L::splat(step.gain[0])));
+            let v = load::<L, FULL>(self.second, at, count)
+                .mul(L::splat(step.decay[1]))
+                .add(gradient.mul(gradient).mul(L::splat(step.gain[1])));
+            let root = v.sqrt().mul_add(L::splat(step.inv_root), L::splat(step.epsilon));
+            let change = m.div(root).mul(L::splat(step.size));
+            let kept = load::<L, FULL>(self.values, at, count).mul(L::splat(step.kept));
+            store::<L, FULL>(kept.add(change), value, count);
+            store::<L, FULL>(m, first, count);
+            store::<L, FULL>(v, second, count);
         }
     }
 }
@@ -212,6 +203,7 @@ mod tests {
                 m[at] = config.beta1 * m[at] + (1.0 - config.beta1) * gradient;
                 v[at] = config.beta2 * v[at] + (1.0 - config.beta2) * gradient * gradient;
                 let root = (v[at] / (1.0 - config.beta2.powi(step))).sqrt() + config.epsilon;
+                values[at] *= 1.0 - config.learning_rate * config.weight_decay;
                 values[at] -= config.learning_rate * m[at] / (1.0 - config.beta1.powi(step)) / root;
             }
         }
@@ -237,6 +229,23 @@ mod tests {
                 assert_close(&found, &expected, &format!("{len}"));
                 assert_eq!(state.step, 4);
             }
+        }
+    }
+
+    #[test]
+    fn decay_is_decoupled_from_the_gradient() {
+        let config = AdamConfig { weight_decay: 0.3, learning_rate: 0.1, ..Default::default() };
+        let (values, gradients) = (numbers(37, 1), vec![numbers(37, 2), numbers(37, 3)]);
+        let expected = expected(&config, &values, &gradients);
+        let run = || {
+            let (mut found, mut state) = (values.clone(), AdamState::new(37));
+            for gradients in &gradients {
+                state.step(&config, 1.0, &mut found, gradients);
+            }
+            found
+        };
+        for found in on_all_sets(run) {
+            assert_close(&found, &expected, "decay");
         }
     }
 

@@ -5,12 +5,13 @@
 //! concatenated. Like PyTorch this is a cross-correlation: kernel (0, 0, 0) reads the upper left neighbour.
 
 use crate::{
-    Isa,
-    pack::{Direction, WeightAxes},
-    parallel::{Scratch, SharedMut},
+    Element, Isa,
+    pack::{Direction, WeightAxes, rounded},
+    parallel::Scratch,
     spread::{Spread, Target},
     tile::{Finish, panels, pixel_tiles},
     volume::{Halo, RowMap, Source, Volume},
+    winograd,
 };
 
 /// What a gradient does to its buffer.
@@ -70,26 +71,36 @@ impl Conv {
     ///
     /// # Panics
     /// When a buffer does not have the length that `volume` and the channels ask for, or a kernel side is even.
-    pub fn forward(
+    pub fn forward<E: Element>(
         &self,
         volume: Volume,
-        inputs: [&[f32]; 2],
+        inputs: [&[E]; 2],
         weights: &[f32],
         bias: Option<&[f32]>,
-        output: &mut [f32],
+        output: &mut [E],
     ) {
-        self.check(volume, inputs.map(<[f32]>::len), weights.len(), output.len());
+        self.check(volume, inputs.map(<[E]>::len), weights.len(), output.len());
         assert!(bias.is_none_or(|bias| bias.len() == self.out_channels), "one bias an out channel");
         let isa = Isa::current();
+        #[cfg(target_arch = "x86_64")]
+        if isa.has_tiles_for::<E>() {
+            return self.forward_on_tiles(volume, inputs, weights, bias, output);
+        }
+        if winograd::suits(self, volume)
+            && let ([Some(first), Some(second)], Some(output)) =
+                (inputs.map(E::as_f32), E::as_f32_mut(output))
+        {
+            return winograd::forward(self, volume, [first, second], weights, bias, output);
+        }
         let (places, len) = self
             .axes()
             .place(Direction::Forward, panels(self.out_channels, |n| pixel_tiles(isa, n)));
-        let packed = self.axes().pack(Direction::Forward, weights, &places, len);
-        let floats = SharedMut::new(output);
+        let packed = self.axes().pack(Direction::Forward, &rounded::<E>(weights), &places, len);
+        let numbers = E::numbers(output);
         let targets: Vec<Target> = places
             .iter()
             .map(|place| Target {
-                floats,
+                numbers,
                 n_channels: self.out_channels,
                 first_channel: place.channels.start,
                 finish: bias.map_or(Finish::Replace, |bias| {
@@ -99,7 +110,7 @@ impl Conv {
             .collect();
         let halo = Halo { volume, kernel: self.kernel, channels: self.in_channels };
         let (rows, inputs) =
-            (RowMap::same(volume), inputs.map(|floats| Source::new(volume, floats)));
+            (RowMap::same(volume), inputs.map(|numbers| Source::new(volume, numbers)));
         Spread { halo, inputs, rows, packed: &packed, panels: &places, targets: &targets }.run();
     }
 
@@ -107,12 +118,12 @@ impl Conv {
     ///
     /// # Panics
     /// When a buffer does not have the length that `volume` and the channels ask for, or a kernel side is even.
-    pub fn input_gradient(
+    pub fn input_gradient<E: Element>(
         &self,
         volume: Volume,
-        output_gradient: &[f32],
+        output_gradient: &[E],
         weights: &[f32],
-        input_gradients: [Option<(&mut [f32], Write)>; 2],
+        input_gradients: [Option<(&mut [E], Write)>; 2],
     ) {
         let pixels = volume.n_pixels();
         let wanted = [0, 1].map(|input: usize| match &input_gradients[input] {
@@ -121,23 +132,37 @@ impl Conv {
         });
         self.check(volume, wanted, weights.len(), output_gradient.len());
         let isa = Isa::current();
+        #[cfg(target_arch = "x86_64")]
+        if isa.has_tiles_for::<E>() {
+            return self.input_gradient_on_tiles(volume, output_gradient, weights, input_gradients);
+        }
+        if winograd::suits(self, volume)
+            && let Some(output_gradient) = E::as_f32(output_gradient)
+        {
+            let targets = input_gradients.map(|target| {
+                let (gradient, write) = target?;
+                Some((E::as_f32_mut(gradient)?, write))
+            });
+            return winograd::input_gradient(self, volume, output_gradient, weights, targets);
+        }
         let (mut ranges, mut targets) = (Vec::new(), Vec::new());
         let mut first = 0;
         for (gradient, n_channels) in input_gradients.into_iter().zip(self.in_channels) {
             if let Some((gradient, write)) = gradient {
-                let floats = SharedMut::new(gradient);
+                let numbers = E::numbers(gradient);
                 for (channels, tiles) in panels(n_channels, |n| pixel_tiles(isa, n)) {
                     let (first_channel, finish) = (channels.start, write.finish());
-                    targets.push(Target { floats, n_channels, first_channel, finish });
+                    targets.push(Target { numbers, n_channels, first_channel, finish });
                     ranges.push((first + channels.start..first + channels.end, tiles));
                 }
             }
             first += n_channels;
         }
         let (places, len) = self.axes().place(Direction::Backward, ranges);
-        let packed: Scratch = self.axes().pack(Direction::Backward, weights, &places, len);
+        let weights = rounded::<E>(weights);
+        let packed: Scratch = self.axes().pack(Direction::Backward, &weights, &places, len);
         let halo = Halo { volume, kernel: self.kernel, channels: [self.out_channels, 0] };
-        let inputs = [output_gradient, &[]].map(|floats| Source::new(volume, floats));
+        let inputs = [output_gradient, &[]].map(|numbers| Source::new(volume, numbers));
         let rows = RowMap::same(volume);
         Spread { halo, inputs, rows, packed: &packed, panels: &places, targets: &targets }.run();
     }
@@ -159,13 +184,18 @@ impl Conv {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::{self, assert_close, numbers, on_all_sets};
+    use crate::{
+        bf16,
+        reference::{
+            self, assert_close, assert_rounded, numbers, on_all_sets, rounded_numbers, wide,
+        },
+    };
 
     /// Kernel, in channels, out channels, `[batch, slice, row, column]`.
     type Case = ([usize; 3], [usize; 2], usize, [usize; 4]);
 
     /// Odd sides, axes of one, channels beside the lane widths, two inputs, narrow and wide planes.
-    const CASES: [Case; 16] = [
+    const CASES: [Case; 19] = [
         ([1, 3, 3], [1, 0], 16, [2, 1, 9, 13]),
         ([1, 3, 3], [6, 0], 8, [1, 1, 5, 64]),
         ([1, 3, 3], [8, 8], 8, [3, 1, 4, 4]),
@@ -175,6 +205,9 @@ mod tests {
         ([1, 3, 3], [20, 17], 33, [5, 1, 2, 3]),
         ([1, 3, 3], [3, 0], 4, [2, 1, 1, 31]),
         ([1, 3, 3], [64, 0], 64, [4, 1, 4, 4]),
+        ([1, 3, 3], [30, 37], 36, [2, 1, 7, 9]),
+        ([1, 3, 3], [33, 0], 66, [1, 1, 31, 2]),
+        ([3, 3, 3], [64, 0], 48, [2, 3, 5, 6]),
         ([1, 1, 1], [16, 0], 1, [2, 1, 8, 8]),
         ([1, 1, 1], [7, 0], 3, [2, 1, 30, 9]),
         ([1, 1, 1], [9, 4], 2, [1, 1, 3, 3]),
@@ -184,43 +217,75 @@ mod tests {
         ([1, 5, 3], [3, 0], 7, [2, 2, 3, 9]),
     ];
 
-    struct Setup {
+    struct Setup<E> {
         conv: Conv,
         volume: Volume,
-        inputs: [Vec<f32>; 2],
+        inputs: [Vec<E>; 2],
         weights: Vec<f32>,
         bias: Vec<f32>,
-        gradient: Vec<f32>,
+        gradient: Vec<E>,
     }
 
-    fn setup((kernel, in_channels, out_channels, [batch, slices, rows, columns]): Case) -> Setup {
+    fn setup<E: Element>(case: Case) -> Setup<E> {
+        let (kernel, in_channels, out_channels, [batch, slices, rows, columns]) = case;
         let conv = Conv { kernel, in_channels, out_channels };
         let volume = Volume { batch, slices, rows, columns };
         let pixels = volume.n_pixels();
         Setup {
             conv,
             volume,
-            inputs: [numbers(pixels * in_channels[0], 1), numbers(pixels * in_channels[1], 2)],
+            inputs: [(in_channels[0], 1), (in_channels[1], 2)]
+                .map(|(n_channels, seed)| rounded_numbers(pixels * n_channels, seed)),
             weights: numbers(conv.n_weights(), 3),
             bias: numbers(out_channels, 4),
-            gradient: numbers(pixels * out_channels, 5),
+            gradient: rounded_numbers(pixels * out_channels, 5),
         }
     }
 
-    impl Setup {
-        fn inputs(&self) -> [&[f32]; 2] {
+    /// What a layer should give, in f64.
+    struct Expected {
+        output: Vec<f64>,
+        biased: Vec<f64>,
+        /// Gradients on top of ones.
+        input: Vec<f64>,
+        weights: Vec<f64>,
+        bias: Vec<f64>,
+    }
+
+    impl<E: Element> Setup<E> {
+        fn inputs(&self) -> [&[E]; 2] {
             [&self.inputs[0], &self.inputs[1]]
         }
 
-        fn output(&self, bias: Option<&[f32]>) -> Vec<f32> {
-            let mut output = vec![f32::NAN; self.gradient.len()];
+        fn expected(&self) -> Expected {
+            let (conv, volume, n_out) = (&self.conv, self.volume, self.conv.out_channels);
+            let (weights, gradient) = (rounded::<E>(&self.weights), wide(&self.gradient));
+            let inputs = [wide(&self.inputs[0]), wide(&self.inputs[1])];
+            let joined = reference::joined(conv, [&inputs[0], &inputs[1]]);
+            let on_top = |values: Vec<f64>| values.into_iter().map(|value| value + 1.0).collect();
+            let output = reference::forward(conv, volume, &joined, &weights);
+            let biases = self.bias.iter().map(|&bias| f64::from(bias)).cycle();
+            let bias = |channel| gradient.iter().skip(channel).step_by(n_out);
+            Expected {
+                biased: output.iter().zip(biases).map(|(sum, bias)| sum + bias).collect(),
+                output,
+                input: on_top(reference::input_gradient(conv, volume, &gradient, &weights)),
+                weights: on_top(reference::weight_gradient(conv, volume, &joined, &gradient)),
+                bias: on_top(
+                    (0..n_out).map(|c| bias(c).map(|&value| f64::from(value)).sum()).collect(),
+                ),
+            }
+        }
+
+        fn output(&self, bias: Option<&[f32]>) -> Vec<E> {
+            let mut output = vec![E::narrow(f32::NAN); self.gradient.len()];
             self.conv.forward(self.volume, self.inputs(), &self.weights, bias, &mut output);
             output
         }
 
         /// Gradients of both inputs, on top of ones.
-        fn input_gradients(&self) -> [Vec<f32>; 2] {
-            let mut found = [vec![1.0; self.inputs[0].len()], vec![1.0; self.inputs[1].len()]];
+        fn input_gradients(&self) -> [Vec<E>; 2] {
+            let mut found = [0, 1].map(|input| vec![E::narrow(1.0); self.inputs[input].len()]);
             let [first, second] = &mut found;
             let second = (!second.is_empty()).then_some((second.as_mut_slice(), Write::Add));
             let targets = [Some((first.as_mut_slice(), Write::Add)), second];
@@ -236,79 +301,78 @@ mod tests {
             self.conv.weight_gradient(self.volume, inputs, &self.gradient, &mut weights, bias_sums);
             [weights, bias]
         }
+
+        /// Compares everything that `found` holds with the definition.
+        fn check(&self, found: &Found<E>, case: &Case) {
+            let expected = self.expected();
+            assert_rounded(&found.output, &expected.output, &format!("{case:?}"));
+            assert_rounded(&found.biased, &expected.biased, &format!("{case:?} with bias"));
+            let [first, second] = [wide(&found.inputs[0]), wide(&found.inputs[1])];
+            let input = reference::joined(&self.conv, [&first, &second]);
+            let input: Vec<E> = input.into_iter().map(E::narrow).collect();
+            assert_rounded(&input, &expected.input, &format!("{case:?} inputs"));
+            assert_close(&found.sums[0], &expected.weights, &format!("{case:?} weights"));
+            assert_close(&found.sums[1], &expected.bias, &format!("{case:?} bias"));
+        }
+
+        fn run(&self) -> Found<E> {
+            Found {
+                output: self.output(None),
+                biased: self.output(Some(&self.bias)),
+                inputs: self.input_gradients(),
+                sums: self.weight_gradients(),
+            }
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Found<E> {
+        output: Vec<E>,
+        biased: Vec<E>,
+        inputs: [Vec<E>; 2],
+        sums: [Vec<f32>; 2],
+    }
+
+    /// All passes on all sets against the definition.
+    fn check<E: Element>(case: Case) {
+        let setup = setup::<E>(case);
+        for found in on_all_sets(|| setup.run()) {
+            setup.check(&found, &case);
+        }
     }
 
     #[test]
-    fn forward_is_the_sum_over_neighbours() {
+    fn all_passes_agree_with_their_definition() {
         for case in CASES {
-            let setup = setup(case);
-            let joined = reference::joined(&setup.conv, setup.inputs());
-            let plain = reference::forward(&setup.conv, setup.volume, &joined, &setup.weights);
-            let biased: Vec<f64> = plain
-                .iter()
-                .enumerate()
-                .map(|(place, sum)| sum + f64::from(setup.bias[place % setup.conv.out_channels]))
-                .collect();
-            for found in on_all_sets(|| [setup.output(None), setup.output(Some(&setup.bias))]) {
-                assert_close(&found[0], &plain, &format!("{case:?}"));
-                assert_close(&found[1], &biased, &format!("{case:?} with bias"));
-            }
+            check::<f32>(case);
+            check::<bf16>(case);
         }
     }
 
     #[test]
     fn input_gradient_is_the_adjoint() {
         for case in CASES {
-            let setup = setup(case);
-            let mut expected = reference::input_gradient(
-                &setup.conv,
-                setup.volume,
-                &setup.gradient,
-                &setup.weights,
-            );
-            expected.iter_mut().for_each(|value| *value += 1.0);
-            for found in on_all_sets(|| setup.input_gradients()) {
-                let joined = reference::joined(&setup.conv, [&found[0], &found[1]]);
-                assert_close(&joined, &expected, &format!("{case:?}"));
-                let sides = [
-                    reference::dot(&setup.output(None), &setup.gradient),
-                    reference::dot(&setup.inputs.concat(), &found.concat())
-                        - setup.inputs.concat().iter().map(|&value| f64::from(value)).sum::<f64>(),
-                ];
-                assert!((sides[0] - sides[1]).abs() < 1e-3, "{case:?}: {sides:?}");
-            }
+            let setup = setup::<f32>(case);
+            let (output, [first, second]) = (setup.output(None), setup.input_gradients());
+            let inputs = setup.inputs.concat();
+            let sum: f64 = inputs.iter().map(|&value| f64::from(value)).sum();
+            let sides = [
+                reference::dot(&output, &setup.gradient),
+                reference::dot(&inputs, &[first, second].concat()) - sum,
+            ];
+            assert!((sides[0] - sides[1]).abs() < 1e-3, "{case:?}: {sides:?}");
         }
     }
 
     #[test]
     fn input_gradient_of_one_input_leaves_the_other() {
-        let setup = setup(CASES[6]);
+        let setup = setup::<f32>(CASES[6]);
         let whole = setup.input_gradients();
         let mut second = vec![f32::NAN; setup.inputs[1].len()];
         let targets = [None, Some((second.as_mut_slice(), Write::Replace))];
         setup.conv.input_gradient(setup.volume, &setup.gradient, &setup.weights, targets);
         let expected: Vec<f64> = whole[1].iter().map(|&value| f64::from(value) - 1.0).collect();
         assert_close(&second, &expected, "second input");
-    }
-
-    #[test]
-    fn weight_gradient_is_the_sum_over_pixels() {
-        for case in CASES {
-            let setup = setup(case);
-            let joined = reference::joined(&setup.conv, setup.inputs());
-            let mut expected =
-                reference::weight_gradient(&setup.conv, setup.volume, &joined, &setup.gradient);
-            expected.iter_mut().for_each(|value| *value += 1.0);
-            let n_out = setup.conv.out_channels;
-            let sums: Vec<f64> = (0..n_out)
-                .map(|channel| setup.gradient.iter().skip(channel).step_by(n_out))
-                .map(|values| 1.0 + values.map(|&value| f64::from(value)).sum::<f64>())
-                .collect();
-            for [weights, bias] in on_all_sets(|| setup.weight_gradients()) {
-                assert_close(&weights, &expected, &format!("{case:?}"));
-                assert_close(&bias, &sums, &format!("{case:?} bias"));
-            }
-        }
     }
 
     #[test]
@@ -319,17 +383,10 @@ mod tests {
             ([1, 3, 3], [48, 16], 72, [4, 1, 8, 8]),
             ([1, 3, 3], [96, 0], 96, [2, 1, 12, 12]),
             ([1, 3, 3], [8, 0], 8, [2, 1, 70, 33]),
+            ([3, 3, 3], [16, 8], 24, [1, 9, 11, 13]),
         ] {
-            let setup = setup(case);
-            let joined = reference::joined(&setup.conv, setup.inputs());
-            let forward = reference::forward(&setup.conv, setup.volume, &joined, &setup.weights);
-            let mut weights =
-                reference::weight_gradient(&setup.conv, setup.volume, &joined, &setup.gradient);
-            weights.iter_mut().for_each(|value| *value += 1.0);
-            for (output, sums) in on_all_sets(|| (setup.output(None), setup.weight_gradients())) {
-                assert_close(&output, &forward, &format!("{case:?}"));
-                assert_close(&sums[0], &weights, &format!("{case:?}"));
-            }
+            check::<f32>(case);
+            check::<bf16>(case);
         }
     }
 
@@ -349,19 +406,9 @@ mod tests {
             axes in [1..4_usize, 1..4_usize, 1..7_usize, 1..9_usize],
         ) {
             let case = (taps.map(|taps| 2 * taps + 1), in_channels, out_channels, axes);
-            let setup = setup(case);
-            let joined = reference::joined(&setup.conv, setup.inputs());
-            let (conv, volume, gradient) = (&setup.conv, setup.volume, &setup.gradient);
-            let forward = reference::forward(conv, volume, &joined, &setup.weights);
-            assert_close(&setup.output(None), &forward, &format!("{case:?}"));
-            let mut to_weights = reference::weight_gradient(conv, volume, &joined, gradient);
-            to_weights.iter_mut().for_each(|value| *value += 1.0);
-            assert_close(&setup.weight_gradients()[0], &to_weights, &format!("{case:?} weights"));
-            let mut to_inputs = reference::input_gradient(conv, volume, gradient, &setup.weights);
-            to_inputs.iter_mut().for_each(|value| *value += 1.0);
-            let [first, second] = setup.input_gradients();
-            let found = reference::joined(conv, [&first, &second]);
-            assert_close(&found, &to_inputs, &format!("{case:?} inputs"));
+            let (floats, halves) = (setup::<f32>(case), setup::<bf16>(case));
+            floats.check(&floats.run(), &case);
+            halves.check(&halves.run(), &case);
         }
     }
 }

@@ -8,11 +8,13 @@
 use std::ops::Range;
 
 use crate::{
-    Conv, Isa,
+    Conv, Element, Isa,
+    element::Numbers,
     parallel::{Scratch, SharedMut, for_each_task, part},
     spread::{MIN_TASKS, TASK_PRODUCTS},
     tile::{Finish, Segment, Tile, Tiles, channel_tiles, panels},
-    volume::{Band, Halo, Source, Volume},
+    volume::{Band, Halo, Source, Volume, widen},
+    winograd,
 };
 
 /// Floats past the end of a buffer that a tile may read: lanes of a panel or rows of a tile.
@@ -31,32 +33,45 @@ impl Conv {
     ///
     /// # Panics
     /// When a buffer does not have the length that `volume` and the channels ask for, or a kernel side is even.
-    pub fn weight_gradient(
+    pub fn weight_gradient<E: Element>(
         &self,
         volume: Volume,
-        inputs: [&[f32]; 2],
-        output_gradient: &[f32],
+        inputs: [&[E]; 2],
+        output_gradient: &[E],
         weight_gradient: &mut [f32],
         bias_gradient: Option<&mut [f32]>,
     ) {
-        self.check(volume, inputs.map(<[f32]>::len), weight_gradient.len(), output_gradient.len());
+        self.check(volume, inputs.map(<[E]>::len), weight_gradient.len(), output_gradient.len());
         if let Some(bias_gradient) = bias_gradient {
             assert_eq!(bias_gradient.len(), self.out_channels, "one bias an out channel");
             crate::sums::add_channel_sums(output_gradient, bias_gradient);
         }
-        if volume.n_pixels() * weight_gradient.len() > 0 {
-            let inputs = inputs.map(|floats| Source::new(volume, floats));
-            let gradient = Source::new(volume, output_gradient);
-            WeightPass::new(self, volume, inputs, gradient).run(weight_gradient);
+        if volume.n_pixels() * weight_gradient.len() == 0 {
+            return;
         }
+        #[cfg(target_arch = "x86_64")]
+        if Isa::current().has_tiles_for::<E>() {
+            self.weight_gradient_on_tiles(volume, inputs, output_gradient, weight_gradient);
+            return;
+        }
+        if winograd::suits(self, volume)
+            && let ([Some(first), Some(second)], Some(gradient)) =
+                (inputs.map(E::as_f32), E::as_f32(output_gradient))
+        {
+            let inputs = [first, second];
+            return winograd::weight_gradient(self, volume, inputs, gradient, weight_gradient);
+        }
+        let inputs = inputs.map(|numbers| Source::new(volume, numbers));
+        let gradient = Source::new(volume, output_gradient);
+        WeightPass::new(self, volume, inputs, gradient).run(weight_gradient);
     }
 }
 
 /// Operands and split of one pass.
-pub(crate) struct WeightPass<'a> {
+pub(crate) struct WeightPass<'a, E> {
     halo: Halo,
-    inputs: [Source<'a>; 2],
-    gradient: Source<'a>,
+    inputs: [Source<'a, E>; 2],
+    gradient: Source<'a, E>,
     out_channels: usize,
     /// Floats of one kernel row that a pixel sees.
     depth: usize,
@@ -83,13 +98,13 @@ fn cost(isa: Isa, n_rows: usize, n_lanes: usize) -> usize {
     panels(n_lanes, |n| channel_tiles(isa, n)).into_iter().map(|(_, tiles)| panel_cost(tiles)).sum()
 }
 
-impl<'a> WeightPass<'a> {
+impl<'a, E: Element> WeightPass<'a, E> {
     /// A pass over `inputs` and the gradient of the output.
     pub(crate) fn new(
         conv: &Conv,
         volume: Volume,
-        inputs: [Source<'a>; 2],
-        gradient: Source<'a>,
+        inputs: [Source<'a, E>; 2],
+        gradient: Source<'a, E>,
     ) -> Self {
         let isa = Isa::current();
         let (depth, out_channels) = (conv.kernel[2] * conv.n_inputs(), conv.out_channels);
@@ -177,17 +192,18 @@ impl<'a> WeightPass<'a> {
         }
     }
 
-    /// The output gradient of the band: where it lies if [`OVERRUN`] floats follow it, or else a copy.
+    /// The output gradient of the band: where it lies if it is f32 and [`OVERRUN`] floats follow it, or a copy.
     fn gradient_rows(&self, band: &Range<usize>) -> GradientRows<'a> {
         let row_len = self.halo.volume.columns * self.out_channels;
         let end = (self.gradient.rows.row(band.end - 1) + 1) * row_len;
-        if end + OVERRUN <= self.gradient.floats.len() {
+        let floats = E::as_f32(self.gradient.numbers);
+        if let Some(floats) = floats.filter(|floats| end + OVERRUN <= floats.len()) {
             let starts = band.clone().map(|row| self.gradient.rows.row(row) * row_len).collect();
-            return GradientRows { floats: Band::Direct(self.gradient.floats), starts };
+            return GradientRows { floats: Band::Direct(floats), starts };
         }
         let mut copy = Scratch::take(band.len() * row_len + OVERRUN);
         for (target, row) in copy.chunks_exact_mut(row_len).zip(band.clone()) {
-            target.copy_from_slice(self.gradient.row(row, row_len));
+            widen(self.gradient.row(row, row_len), target);
         }
         let starts = (0..band.len()).map(|row| row * row_len).collect();
         GradientRows { floats: Band::Copied(copy), starts }
@@ -198,24 +214,50 @@ impl<'a> WeightPass<'a> {
         let (n_seen, n_out) = (self.halo.n_channels(), self.out_channels);
         let (n_rows, n_lanes) =
             if self.swapped { (n_out, self.depth) } else { (self.depth, n_out) };
+        let columns = self.halo.volume.columns;
         let mut segments = Vec::with_capacity(block.rows.len());
+        let (left_step, panel_step) = if self.swapped { (n_out, n_seen) } else { (n_seen, n_out) };
         for (lanes, tiles) in &self.panels[weights.panels.clone()] {
             let step = tiles.balanced(n_rows);
+            // Lanes of neighbouring pixels that lie far apart share few sets of the cache: they are packed then.
+            let is_packed = panel_step >= 2 * tiles.lanes && n_rows > step;
+            let mut packed =
+                Scratch::take(if is_packed { block.rows.len() * columns * tiles.lanes } else { 0 });
             for tap in weights.tap_rows.clone() {
+                if is_packed && (self.swapped || tap == weights.tap_rows.start) {
+                    self.segments(block, tap, 0, lanes.start, &mut segments);
+                    for (segment, to) in
+                        segments.iter().zip(packed.chunks_exact_mut(columns * tiles.lanes))
+                    {
+                        for (pixel, to) in to.chunks_exact_mut(tiles.lanes).enumerate() {
+                            // SAFETY: lanes of every pixel are readable, as the tile below asks for.
+                            unsafe {
+                                let from = segment.panel.add(pixel * panel_step);
+                                to.copy_from_slice(std::slice::from_raw_parts(from, tiles.lanes));
+                            }
+                        }
+                    }
+                }
                 for row in (0..n_rows).step_by(step) {
                     self.segments(block, tap, row, lanes.start, &mut segments);
+                    if is_packed {
+                        let rows = packed.chunks_exact(columns * tiles.lanes);
+                        for (segment, panel) in segments.iter_mut().zip(rows) {
+                            segment.panel = panel.as_ptr();
+                        }
+                    }
                     let tile = Tile {
                         segments: &segments,
-                        n_steps: self.halo.volume.columns,
-                        left_step: if self.swapped { n_out } else { n_seen },
+                        n_steps: columns,
+                        left_step,
                         left_row: 1,
-                        panel_step: if self.swapped { n_seen } else { n_out },
+                        panel_step: if is_packed { tiles.lanes } else { panel_step },
                         places: &FIRST_PLACES[..step.min(n_rows - row)],
                         output_row: n_lanes,
                         // SAFETY: the place lies in the weights, whose number the sums have.
-                        output: unsafe {
+                        output: Numbers::F32(unsafe {
                             sums.pointer().add((tap * n_rows + row) * n_lanes + lanes.start)
-                        },
+                        }),
                         n_lanes: lanes.len(),
                         finish,
                     };

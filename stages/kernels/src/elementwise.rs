@@ -1,63 +1,66 @@
 //! Passes over channels-last buffers with numbers of each channel, in lanes whatever the number of channels.
 //!
-//! Pixels are taken together until their channels fill whole vectors: the period is the least common multiple of
-//! channels and lanes. Numbers of channels are repeated to the period, and sums over a period folded back.
+//! Pixels are taken together until their channels fill whole blocks of vectors: the period is the least common
+//! multiple of channels and block. Numbers of channels are repeated to the period, and sums over a period folded
+//! back.
 
 use std::ops::Range;
 
-use crate::parallel::for_each_task;
+/// Values of a block: four vectors of the widest instruction set.
+const BLOCK: usize = 64;
+/// Values of one task, about; that many f32 numbers are 256 KiB.
+const TASK_VALUES: usize = 64 * 1024;
+/// Values whose f32 sums are folded into f64, about.
+const FOLD_VALUES: usize = 16 * 1024;
 
-/// Greatest number of lanes of any instruction set.
-const MAX_LANES: usize = 16;
-/// Floats of one task, about.
-const TASK_FLOATS: usize = 16 * 1024;
-
-/// Repetition of channels that fills whole vectors of every instruction set.
+/// Repetition of channels that fills whole blocks of vectors of every instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Period {
     n_channels: usize,
-    /// Floats of a period; a multiple of all numbers of lanes.
-    pub(crate) floats: usize,
+    /// Values of a period; a multiple of the block.
+    pub(crate) values: usize,
 }
 
 impl Period {
     /// The period of `n_channels > 0`.
     pub(crate) fn new(n_channels: usize) -> Self {
-        let shared = 1 << n_channels.trailing_zeros().min(MAX_LANES.trailing_zeros());
-        Self { n_channels, floats: n_channels * (MAX_LANES / shared) }
+        let shared = 1 << n_channels.trailing_zeros().min(BLOCK.trailing_zeros());
+        Self { n_channels, values: n_channels * (BLOCK / shared) }
     }
 
-    /// One number a channel, repeated to the period.
-    pub(crate) fn repeat(self, numbers: &[f32]) -> Vec<f32> {
-        debug_assert_eq!(numbers.len(), self.n_channels);
-        numbers.repeat(self.floats / self.n_channels)
+    /// Writes one number a channel, again and again, to `to`, a period.
+    pub(crate) fn repeat(self, numbers: &[f32], to: &mut [f32]) {
+        debug_assert_eq!((numbers.len(), to.len()), (self.n_channels, self.values));
+        to.chunks_exact_mut(self.n_channels).for_each(|pixel| pixel.copy_from_slice(numbers));
     }
 
-    /// Sums a period's numbers of the same channel, in order.
+    /// Adds a period's numbers to the sums of their channels, in order.
     pub(crate) fn fold(self, period: &[f32], sums: &mut [f64]) {
-        for (place, &value) in period.iter().enumerate() {
-            sums[place % self.n_channels] += f64::from(value);
+        for pixel in period.chunks_exact(self.n_channels) {
+            sums.iter_mut().zip(pixel).for_each(|(sum, &value)| *sum += f64::from(value));
         }
     }
 
-    /// Number of tasks for `len` floats.
+    /// Number of tasks for `len` values.
     pub(crate) fn n_tasks(self, len: usize) -> usize {
-        len.div_ceil(self.task_floats())
+        len.div_ceil(self.whole(TASK_VALUES))
     }
 
-    /// Floats of task `index`: whole periods, but for the last task.
+    /// Values of task `index`: whole periods, but for the last task.
     pub(crate) fn task(self, len: usize, index: usize) -> Range<usize> {
-        let start = index * self.task_floats();
-        start..(start + self.task_floats()).min(len)
+        let start = index * self.whole(TASK_VALUES);
+        start..(start + self.whole(TASK_VALUES)).min(len)
     }
 
-    /// Calls `task` with the ranges of all tasks.
-    pub(crate) fn for_each(self, len: usize, task: impl Fn(Range<usize>) + Sync) {
-        for_each_task(self.n_tasks(len), |index| task(self.task(len, index)));
+    /// Parts of `range` whose sums stay in f32: whole periods, but for the last part.
+    pub(crate) fn parts(self, range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let (len, end) = (self.whole(FOLD_VALUES), range.end);
+        range.step_by(len).map(move |start| start..(start + len).min(end))
     }
 
-    fn task_floats(self) -> usize {
-        (TASK_FLOATS / self.floats).max(1) * self.floats
+    /// About `values` in whole periods, at least one.
+    fn whole(self, values: usize) -> usize {
+        (values / self.values).max(1) * self.values
     }
 }
 
@@ -66,26 +69,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn period_fills_vectors() {
-        let floats = [1, 2, 3, 6, 8, 16, 24, 40, 512].map(|channels| Period::new(channels).floats);
-        assert_eq!(floats, [16, 16, 48, 48, 16, 16, 48, 80, 512]);
+    fn period_fills_blocks() {
+        let values = [1, 2, 3, 6, 8, 16, 24, 40, 512].map(|channels| Period::new(channels).values);
+        assert_eq!(values, [64, 64, 192, 192, 64, 64, 192, 320, 512]);
     }
 
     #[test]
     fn fold_undoes_repeat() {
         let period = Period::new(3);
-        let mut sums = vec![0.0; 3];
-        period.fold(&period.repeat(&[1.0, 2.0, 3.0]), &mut sums);
-        assert_eq!(sums, [16.0, 32.0, 48.0]);
+        let (mut sums, mut repeated) = (vec![0.0; 3], vec![0.0; period.values]);
+        period.repeat(&[1.0, 2.0, 3.0], &mut repeated);
+        period.fold(&repeated, &mut sums);
+        assert_eq!(sums, [64.0, 128.0, 192.0]);
     }
 
     #[test]
-    fn tasks_cover_the_buffer() {
+    fn tasks_and_their_parts_cover_the_buffer() {
         let period = Period::new(24);
-        let len = 3 * TASK_FLOATS + 7;
+        let len = 3 * TASK_VALUES + 7;
         let tasks: Vec<_> = (0..period.n_tasks(len)).map(|index| period.task(len, index)).collect();
-        assert!(tasks.windows(2).all(|pair| pair[0].end == pair[1].start));
-        assert_eq!((tasks[0].start, tasks[tasks.len() - 1].end), (0, len));
-        assert!(tasks.iter().all(|task| task.start % period.floats == 0));
+        let parts: Vec<_> = tasks.iter().flat_map(|task| period.parts(task.clone())).collect();
+        for ranges in [tasks, parts] {
+            assert!(ranges.windows(2).all(|pair| pair[0].end == pair[1].start));
+            assert_eq!((ranges[0].start, ranges[ranges.len() - 1].end), (0, len));
+            assert!(ranges.iter().all(|range| range.start % period.values == 0));
+        }
     }
 }

@@ -3,9 +3,10 @@
 //! A packed panel is `[kernel slice and row][step][lane]`, where a step is `group` neighbouring floats of
 //! (kernel column, channel) and lanes of one output channel lie together. Steps and lanes past the end are zero.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use crate::{
+    Element,
     parallel::{Scratch, SharedMut, for_each_task},
     tile::Tiles,
 };
@@ -38,6 +39,14 @@ pub(crate) struct PanelPlace {
     pub(crate) tiles: Tiles,
     /// First float in the packed buffer.
     pub(crate) start: usize,
+}
+
+/// Weights as activations of format `E` meet them: rounded to it.
+pub(crate) fn rounded<E: Element>(weights: &[f32]) -> Cow<'_, [f32]> {
+    match E::as_f32(&[]) {
+        Some(_) => Cow::Borrowed(weights),
+        None => weights.iter().map(|&weight| E::narrow(weight).widen()).collect(),
+    }
 }
 
 impl WeightAxes {

@@ -4,9 +4,10 @@
 //! it was is found again by comparing the inputs with the output, so no index is kept.
 
 use crate::{
-    Isa, Volume, Write,
-    parallel::{SharedMut, for_each_task, part},
-    simd::{LaneTask, Lanes},
+    Element, Isa, Volume, Write,
+    parallel::SharedMut,
+    simd::{LaneTask, Lanes, load, store},
+    windows::{Row, RowPass, Windows, run_row},
 };
 
 /// A max pooling.
@@ -37,13 +38,23 @@ impl MaxPool {
     ///
     /// # Panics
     /// When a buffer does not have the length that `volume` and `n_channels` ask for.
-    pub fn forward(&self, volume: Volume, n_channels: usize, input: &[f32], output: &mut [f32]) {
-        let rows = self.rows(volume, n_channels, input.len(), output.len());
+    pub fn forward<E: Element>(
+        &self,
+        volume: Volume,
+        n_channels: usize,
+        input: &[E],
+        output: &mut [E],
+    ) {
+        let Some(windows) = Windows::new(volume, *self, n_channels) else {
+            return plain::forward(&plain::Taps::new(*self, volume, n_channels), input, output);
+        };
+        windows.check([input.len(); 2], output.len());
         let (isa, shared) = (Isa::current(), SharedMut::new(output));
-        rows.for_each(|row| {
-            // SAFETY: output rows are of one task each, and `output` outlives them.
-            let output = unsafe { shared.slice(row * rows.output_len(), rows.output_len()) };
-            isa.run(Forward { rows: &rows, input, row, output });
+        windows.for_each(|place| {
+            for row in place.rows {
+                let row = windows.row(place.case, row);
+                isa.run(Forward { windows, row, input, output: shared });
+            }
         });
     }
 
@@ -51,164 +62,203 @@ impl MaxPool {
     ///
     /// # Panics
     /// When a buffer does not have the length that `volume` and `n_channels` ask for.
-    pub fn input_gradient(
+    pub fn input_gradient<E: Element>(
         &self,
         volume: Volume,
         n_channels: usize,
-        passed: Pooled<'_>,
-        input_gradient: &mut [f32],
+        passed: Pooled<'_, E>,
+        input_gradient: &mut [E],
         write: Write,
     ) {
-        let Pooled { input, output, output_gradient } = passed;
-        let rows = self.rows(volume, n_channels, input.len(), output.len());
-        assert_eq!(output_gradient.len(), output.len(), "floats of the output gradient");
-        assert_eq!(input_gradient.len(), input.len(), "floats of the input gradient");
-        if write == Write::Replace {
-            input_gradient.fill(0.0);
-        }
-        let (isa, shared) = (Isa::current(), SharedMut::new(input_gradient));
-        rows.for_each(|row| {
-            let range = row * rows.output_len()..(row + 1) * rows.output_len();
-            let (output, gradient) = (&output[range.clone()], &output_gradient[range]);
-            isa.run(Backward { rows: &rows, input, row, output, gradient, to: shared });
+        let Some(windows) = Windows::new(volume, *self, n_channels) else {
+            let taps = plain::Taps::new(*self, volume, n_channels);
+            return plain::backward(&taps, passed, input_gradient, write);
+        };
+        windows.check([passed.input.len(), input_gradient.len()], passed.output.len());
+        assert_eq!(passed.output_gradient.len(), passed.output.len(), "values of the gradient");
+        let (isa, to) = (Isa::current(), SharedMut::new(input_gradient));
+        windows.for_each(|place| {
+            for row in place.rows {
+                let row = windows.row(place.case, row);
+                isa.run(Backward { windows, row, passed, to, write });
+            }
         });
-    }
-
-    fn rows(&self, volume: Volume, n_channels: usize, input: usize, output: usize) -> Rows {
-        let small = self.output_volume(volume);
-        assert_eq!(input, volume.n_pixels() * n_channels, "floats of the input");
-        assert_eq!(output, small.n_pixels() * n_channels, "floats of the output");
-        Rows { window: self.window, volume, small, n_channels }
     }
 }
 
 /// What a forward pass saw and gave, and the gradient of the latter.
 #[derive(Clone, Copy, Debug)]
-pub struct Pooled<'a> {
+pub struct Pooled<'a, E> {
     /// Input of the forward pass.
-    pub input: &'a [f32],
+    pub input: &'a [E],
     /// Its output.
-    pub output: &'a [f32],
+    pub output: &'a [E],
     /// Gradient of the output.
-    pub output_gradient: &'a [f32],
+    pub output_gradient: &'a [E],
 }
 
-/// Output rows and the inputs of their windows.
-struct Rows {
-    window: [usize; 3],
-    volume: Volume,
-    small: Volume,
-    n_channels: usize,
+/// One row of windows.
+struct Forward<'a, E> {
+    windows: Windows,
+    row: Row,
+    input: &'a [E],
+    output: SharedMut<E>,
 }
 
-impl Rows {
-    /// Floats of an output row.
-    fn output_len(&self) -> usize {
-        self.small.columns * self.n_channels
-    }
-
-    /// Calls `task` with all output rows.
-    fn for_each(&self, task: impl Fn(usize) + Sync) {
-        const TASK_FLOATS: usize = 8 * 1024;
-        if self.output_len() == 0 {
-            return;
-        }
-        let n_rows = self.small.image_rows();
-        let n_tasks = (n_rows * self.output_len()).div_ceil(TASK_FLOATS).min(n_rows);
-        for_each_task(n_tasks, |index| part(n_rows, n_tasks, index).for_each(&task));
-    }
-
-    /// First floats of the window at output row `row` and column `column`, in order.
-    #[inline(always)]
-    fn taps(&self, row: usize, column: usize) -> impl Iterator<Item = usize> {
-        let [slices, rows, columns] = self.window;
-        let (image, y) = (row / self.small.rows, row % self.small.rows);
-        let (batch, z) = (image / self.small.slices, image % self.small.slices);
-        let volume = self.volume;
-        let n_channels = self.n_channels;
-        (0..slices * rows * columns).map(move |tap| {
-            let slice = batch * volume.slices + z * slices + tap / columns / rows;
-            let row = slice * volume.rows + y * rows + tap / columns % rows;
-            (row * volume.columns + column * columns + tap % columns) * n_channels
-        })
-    }
-}
-
-/// One output row.
-struct Forward<'a> {
-    rows: &'a Rows,
-    input: &'a [f32],
-    row: usize,
-    output: &'a mut [f32],
-}
-
-impl LaneTask for Forward<'_> {
+impl<E: Element> LaneTask for Forward<'_, E> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        let n_channels = self.rows.n_channels;
-        for (column, output) in self.output.chunks_exact_mut(n_channels).enumerate() {
-            for channel in (0..n_channels).step_by(L::WIDTH) {
-                let count = (n_channels - channel).min(L::WIDTH);
-                let mut best: Option<L> = None;
-                // SAFETY: windows lie inside the input, and `count` channels from `channel` inside a pixel.
-                unsafe {
-                    for tap in self.rows.taps(self.row, column) {
-                        let from = self.input.as_ptr().add(tap + channel);
-                        let value = if count == L::WIDTH {
-                            L::load(from)
-                        } else {
-                            L::load_first(from, count)
-                        };
-                        best = Some(best.map_or(value, |best| best.max(value)));
-                    }
-                    if let Some(best) = best {
-                        best.store_first(output.as_mut_ptr().add(channel), count);
-                    }
+    unsafe fn run<L: Lanes>(mut self) {
+        // SAFETY: the public function checked the buffers; rows of windows share no pixel.
+        unsafe { run_row::<L, _>(self.windows, self.row, &mut self) }
+    }
+}
+
+impl<E: Element> RowPass for Forward<'_, E> {
+    #[inline(always)]
+    unsafe fn window<L: Lanes, const TAPS: usize>(
+        &mut self,
+        taps: [usize; TAPS],
+        pooled: usize,
+        _channel: usize,
+        count: usize,
+    ) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let from = self.input.as_ptr();
+            let mut best: L = load(from.add(taps[0]), count);
+            for &tap in &taps[1..] {
+                best = best.max(load(from.add(tap), count));
+            }
+            store(best, self.output.pointer().add(pooled), count);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pixel<L: Lanes>(&mut self, _at: usize, _channel: usize, _count: usize) {}
+}
+
+/// The gradient of one row of windows.
+struct Backward<'a, E> {
+    windows: Windows,
+    row: Row,
+    passed: Pooled<'a, E>,
+    to: SharedMut<E>,
+    write: Write,
+}
+
+impl<E: Element> LaneTask for Backward<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<L: Lanes>(mut self) {
+        // SAFETY: the public function checked the buffers; rows of windows share no pixel.
+        unsafe { run_row::<L, _>(self.windows, self.row, &mut self) }
+    }
+}
+
+impl<E: Element> RowPass for Backward<'_, E> {
+    #[inline(always)]
+    unsafe fn window<L: Lanes, const TAPS: usize>(
+        &mut self,
+        taps: [usize; TAPS],
+        pooled: usize,
+        _channel: usize,
+        count: usize,
+    ) {
+        // SAFETY: the caller's promises.
+        unsafe {
+            let best: L = load(self.passed.output.as_ptr().add(pooled), count);
+            // What is left of the gradient; the first maximum takes all of it.
+            let mut left: L = load(self.passed.output_gradient.as_ptr().add(pooled), count);
+            for tap in taps {
+                let to = self.to.pointer().add(tap);
+                let value = load(self.passed.input.as_ptr().add(tap), count);
+                let taken = left.where_equal(value, best);
+                left = left.sub(taken);
+                match self.write {
+                    Write::Replace => store(taken, to, count),
+                    Write::Add => store(load::<L, E>(to, count).add(taken), to, count),
                 }
             }
         }
     }
-}
-
-/// The windows of one output row.
-struct Backward<'a> {
-    rows: &'a Rows,
-    input: &'a [f32],
-    row: usize,
-    output: &'a [f32],
-    gradient: &'a [f32],
-    to: SharedMut,
-}
-
-impl LaneTask for Backward<'_> {
-    type Output = ();
 
     #[inline(always)]
-    unsafe fn run<L: Lanes>(self) {
-        let n_channels = self.rows.n_channels;
-        for column in 0..self.rows.small.columns {
-            for channel in (0..n_channels).step_by(L::WIDTH) {
-                let (at, count) =
-                    (column * n_channels + channel, (n_channels - channel).min(L::WIDTH));
-                // SAFETY: windows lie inside the input and its gradient and do not overlap, and every output row
-                // is of one task; `count` channels from `channel` lie inside a pixel.
-                unsafe {
-                    let load = |from: *const f32| {
-                        if count == L::WIDTH { L::load(from) } else { L::load_first(from, count) }
-                    };
-                    let best = load(self.output.as_ptr().add(at));
-                    // What is left of the gradient; the first maximum takes all of it.
-                    let mut left = load(self.gradient.as_ptr().add(at));
-                    for tap in self.rows.taps(self.row, column) {
-                        let to = self.to.pointer().add(tap + channel);
-                        let value = load(self.input.as_ptr().add(tap + channel));
-                        let taken = left.where_equal(value, best);
-                        load(to).add(taken).store_first(to, count);
-                        left = left.sub(taken);
-                    }
-                }
+    unsafe fn pixel<L: Lanes>(&mut self, at: usize, _channel: usize, count: usize) {
+        if self.write == Write::Replace {
+            // SAFETY: the caller's promises.
+            unsafe { store(L::zero(), self.to.pointer().add(at), count) }
+        }
+    }
+}
+
+/// Windows of any size, in plain loops.
+mod plain {
+    use super::{MaxPool, Pooled};
+    use crate::{Element, Volume, Write};
+
+    /// Where the windows lie.
+    pub(super) struct Taps {
+        window: [usize; 3],
+        volume: Volume,
+        small: Volume,
+        n_channels: usize,
+    }
+
+    impl Taps {
+        pub(super) fn new(pool: MaxPool, volume: Volume, n_channels: usize) -> Self {
+            Self { window: pool.window, volume, small: pool.output_volume(volume), n_channels }
+        }
+
+        /// Panics unless buffers have the lengths that the volumes ask for.
+        fn check(&self, input: usize, output: usize) {
+            let lens = [self.volume, self.small].map(|axes| axes.n_pixels() * self.n_channels);
+            assert_eq!([input, output], lens, "values of the input and the output");
+        }
+
+        /// Inputs of output `at`, in order.
+        pub(super) fn of(&self, at: usize) -> impl Iterator<Item = usize> {
+            let [slices, rows, columns] = self.window;
+            let (volume, n_channels) = (self.volume, self.n_channels);
+            let (pixel, channel) = (at / n_channels, at % n_channels);
+            let (row, x) = (pixel / self.small.columns, pixel % self.small.columns);
+            let (image, y) = (row / self.small.rows, row % self.small.rows);
+            let (batch, z) = (image / self.small.slices, image % self.small.slices);
+            (0..slices * rows * columns).map(move |tap| {
+                let slice = batch * volume.slices + z * slices + tap / columns / rows;
+                let row = slice * volume.rows + y * rows + tap / columns % rows;
+                (row * volume.columns + x * columns + tap % columns) * n_channels + channel
+            })
+        }
+    }
+
+    pub(super) fn forward<E: Element>(taps: &Taps, input: &[E], output: &mut [E]) {
+        taps.check(input.len(), output.len());
+        for (at, output) in output.iter_mut().enumerate() {
+            let mut inputs = taps.of(at).map(|tap| input[tap]);
+            let first = inputs.next().unwrap_or_default();
+            *output = inputs
+                .fold(first, |best, value| if best.widen() > value.widen() { best } else { value });
+        }
+    }
+
+    pub(super) fn backward<E: Element>(
+        taps: &Taps,
+        passed: Pooled<'_, E>,
+        input_gradient: &mut [E],
+        write: Write,
+    ) {
+        taps.check(passed.input.len(), passed.output.len());
+        taps.check(input_gradient.len(), passed.output_gradient.len());
+        if write == Write::Replace {
+            input_gradient.fill(E::default());
+        }
+        for (at, gradient) in passed.output_gradient.iter().enumerate() {
+            if let Some(first) = taps.of(at).find(|&tap| passed.input[tap] == passed.output[at]) {
+                let to = &mut input_gradient[first];
+                *to = E::narrow(to.widen() + gradient.widen());
             }
         }
     }
@@ -249,17 +299,15 @@ mod tests {
                 .iter()
                 .map(|v| (v * 5.0).round())
                 .collect();
-            let all = Rows { window, volume, small: pool.output_volume(volume), n_channels };
-            let len = all.small.n_pixels() * n_channels;
+            let all = plain::Taps::new(pool, volume, n_channels);
+            let len = pool.output_volume(volume).n_pixels() * n_channels;
             let gradient = numbers(len, 2);
             let (mut expected, mut to_input) = (vec![0.0; len], vec![0.0; input.len()]);
             for at in 0..len {
-                let (pixel, channel) = (at / n_channels, at % n_channels);
-                let taps = all.taps(pixel / all.small.columns, pixel % all.small.columns);
                 let mut best = (f32::NEG_INFINITY, 0);
-                for tap in taps {
-                    if input[tap + channel] > best.0 {
-                        best = (input[tap + channel], tap + channel);
+                for tap in all.of(at) {
+                    if input[tap] > best.0 {
+                        best = (input[tap], tap);
                     }
                 }
                 expected[at] = best.0;

@@ -1,6 +1,6 @@
 //! Slow and obvious versions of the operations in f64, for tests.
 
-use crate::{Conv, Volume};
+use crate::{Conv, Element, Volume};
 
 /// Largest error of a f32 sum of a few thousand products, relative to the norm of the result.
 pub(crate) const TOLERANCE: f64 = 1e-5;
@@ -29,6 +29,25 @@ pub(crate) fn relative_error(found: &[f32], expected: &[f64]) -> f64 {
 pub(crate) fn assert_close(found: &[f32], expected: &[f64], what: &str) {
     let error = relative_error(found, expected);
     assert!(error <= TOLERANCE, "{what}: relative error {error:.2e}");
+}
+
+/// Fails when `found` is further from `expected` than [`TOLERANCE`] and one rounding to the format.
+pub(crate) fn assert_rounded<E: Element>(found: &[E], expected: &[f64], what: &str) {
+    /// Half a unit in the last of the 8 binary digits of bf16, relative to a power of two.
+    const ROUNDING: f64 = 1.0 / 256.0;
+    let error = relative_error(&wide(found), expected);
+    let tolerance = if E::as_f32(&[]).is_some() { TOLERANCE } else { TOLERANCE + ROUNDING };
+    assert!(error <= tolerance, "{what} in {}: relative error {error:.2e}", E::NAME);
+}
+
+/// The same numbers as f32.
+pub(crate) fn wide<E: Element>(values: &[E]) -> Vec<f32> {
+    values.iter().map(|value| value.widen()).collect()
+}
+
+/// [`numbers`] rounded to the format.
+pub(crate) fn rounded_numbers<E: Element>(len: usize, seed: u64) -> Vec<E> {
+    numbers(len, seed).into_iter().map(E::narrow).collect()
 }
 
 /// Dot product in f64.
@@ -126,7 +145,7 @@ pub(crate) fn weight_gradient(
     weights
 }
 
-/// Runs `body` with every instruction set of the machine on pools of one, two and three threads; returns the
+/// Runs `body` with every instruction set of the machine on pools of 1, 2, 3 and 16 threads; returns the
 /// result of each set after checking that it does not depend on the number of threads.
 pub(crate) fn on_all_sets<T: PartialEq + std::fmt::Debug + Send>(
     body: impl Fn() -> T + Sync,
@@ -140,7 +159,7 @@ pub(crate) fn on_all_sets<T: PartialEq + std::fmt::Debug + Send>(
     sets.map(|isa| {
         let alone = run(isa, 1);
         assert!(
-            (2..=3).all(|n_threads| run(isa, n_threads) == alone),
+            [2, 3, 16].into_iter().all(|n_threads| run(isa, n_threads) == alone),
             "{isa:?}: threads change bytes"
         );
         alone

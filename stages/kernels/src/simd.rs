@@ -11,6 +11,7 @@ mod x86;
 
 use std::{cell::Cell, sync::OnceLock};
 
+use crate::Element;
 pub(crate) use portable::Portable;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::{Avx2, Avx512};
@@ -24,6 +25,12 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, sixteen lanes.
     Avx512,
+    /// As [`Isa::Amx`], and products of f32 in convolutions on the tile matrix unit as well: each number is split into
+    /// two bf16 (16 binary digits of 24), and of four products the one of both lower parts is left out. The relative
+    /// error is about 2^-17 instead of 2^-24; infinities become NaN. Used on request only, by [`with_isa`].
+    AmxSplit,
+    /// AVX-512 with BF16, and for convolutions of bf16 the tile matrix unit (AMX); f32 as on [`Isa::Avx512`].
+    Amx,
 }
 
 thread_local! {
@@ -33,7 +40,7 @@ thread_local! {
 impl Isa {
     /// All sets that this machine has, the best last.
     pub fn available() -> Vec<Isa> {
-        [Isa::Portable, Isa::Avx2, Isa::Avx512]
+        [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::AmxSplit, Isa::Amx]
             .into_iter()
             .filter(|isa| isa.is_available())
             .collect()
@@ -54,12 +61,31 @@ impl Isa {
             Isa::Portable => true,
             Isa::Avx2 => avx2,
             Isa::Avx512 => avx2 && is_x86_feature_detected!("avx512f"),
+            Isa::Amx | Isa::AmxSplit => avx2 && crate::amx::is_available(),
         }
     }
 
     #[cfg(not(target_arch = "x86_64"))]
     fn is_available(self) -> bool {
         self == Isa::Portable
+    }
+
+    /// Whether convolutions of format `E` run on tiles.
+    pub(crate) fn has_tiles_for<E: Element>(self) -> bool {
+        match self {
+            Isa::Amx => E::as_f32(&[]).is_none(),
+            Isa::AmxSplit => true,
+            _ => false,
+        }
+    }
+
+    /// Lanes of one vector of f32.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            Isa::Portable => 4,
+            Isa::Avx2 => 8,
+            _ => 16,
+        }
     }
 
     /// Runs `task` compiled for this set.
@@ -73,6 +99,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Isa::Avx512 => unsafe { run_avx512(task) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: as above; machines with the tile matrix unit for bf16 have AVX-512 BF16 as well.
+            Isa::Amx | Isa::AmxSplit => unsafe { run_avx512_bf16(task) },
             #[cfg(not(target_arch = "x86_64"))]
             // SAFETY: `Portable` needs no instructions beyond the target's own.
             _ => unsafe { task.run::<Portable>() },
@@ -126,6 +155,13 @@ fn run_avx512<T: LaneTask>(task: T) -> T::Output {
     unsafe { task.run::<Avx512>() }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn run_avx512_bf16<T: LaneTask>(task: T) -> T::Output {
+    // SAFETY: this function's own features are those of `Avx512` with BF16.
+    unsafe { task.run::<Avx512<true>>() }
+}
+
 /// A vector of f32 lanes.
 ///
 /// # Safety
@@ -154,9 +190,20 @@ pub trait Lanes: Copy {
     /// The first `count <= WIDTH` of such floats; the other lanes are zero and their memory is not touched.
     unsafe fn load_upper_first(from: *const u16, count: usize) -> Self;
     /// Writes the upper halves of `WIDTH` floats, rounded to nearest, ties to even; NaN stays NaN.
+    ///
+    /// Denormal numbers may become zero.
     unsafe fn store_upper(self, to: *mut u16);
     /// Writes the first `count <= WIDTH` of them.
     unsafe fn store_upper_first(self, to: *mut u16, count: usize);
+    /// Writes the upper halves of `self` and then those of `second`, `2 * WIDTH` in all.
+    #[inline(always)]
+    unsafe fn store_upper_pair(self, second: Self, to: *mut u16) {
+        // SAFETY: the caller's promises; `WIDTH` more halves follow the first ones.
+        unsafe {
+            self.store_upper(to);
+            second.store_upper(to.add(Self::WIDTH));
+        }
+    }
     /// `self * factor + term`, rounded once where the set can.
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self;
     /// `self + other`.
@@ -179,6 +226,41 @@ pub trait Lanes: Copy {
     unsafe fn max(self, other: Self) -> Self;
     /// Sums of neighbouring lanes, `WIDTH / 2` of them, in the first half; the rest is unspecified.
     unsafe fn fold_pairs(self) -> Self;
+    /// The lesser of both; NaN if `other` is NaN.
+    unsafe fn min(self, other: Self) -> Self;
+    /// `self` without its sign.
+    unsafe fn abs(self) -> Self;
+    /// `self` where `gate` is above zero and `other` elsewhere.
+    unsafe fn choose(self, gate: Self, other: Self) -> Self;
+    /// Two to the power of each lane, which is a whole number in [-127, 128]; -127 gives 0 and 128 infinity.
+    unsafe fn power_of_two(self) -> Self;
+    /// A positive normal number as `(m, e)` with `m * 2^e` and `m` in [√½, √2).
+    unsafe fn split_exponent(self) -> (Self, Self);
+}
+
+/// Bits of the square root of one half: where [`Lanes::split_exponent`] parts its octaves.
+pub(crate) const ROOT_HALF: i32 = std::f32::consts::FRAC_1_SQRT_2.to_bits() as i32;
+
+/// `count` values, the lanes after them zero.
+///
+/// # Safety
+/// They are readable, `count` is at most the width, and the machine has the instructions of `L`.
+#[inline(always)]
+pub(crate) unsafe fn load<L: Lanes, E: Element>(from: *const E, count: usize) -> L {
+    // SAFETY: the caller's promises, here and below.
+    unsafe { if count == L::WIDTH { E::load(from) } else { E::load_first(from, count) } }
+}
+
+/// Writes `count` values.
+///
+/// # Safety
+/// As for [`load`], and they are writable.
+#[inline(always)]
+pub(crate) unsafe fn store<L: Lanes, E: Element>(lanes: L, to: *mut E, count: usize) {
+    // SAFETY: as above.
+    unsafe {
+        if count == L::WIDTH { E::store(lanes, to) } else { E::store_first(lanes, to, count) }
+    }
 }
 
 #[cfg(test)]
@@ -202,6 +284,8 @@ mod tests {
                     let (x, two) = (L::load(input.as_ptr().add(start)), L::splat(2.0));
                     let y = x.mul_add(two, L::zero()).add(x).sub(two).mul(two).div(two);
                     let y = y.where_positive(x).where_equal(y.max(x), y);
+                    let (mantissa, exponent) = y.abs().choose(y, two).split_exponent();
+                    let y = mantissa.mul(exponent.power_of_two()).min(y.max(y)).choose(x, y);
                     y.relu().sqrt().store(to.as_mut_ptr());
                 }
                 out.extend(&to[..L::WIDTH]);

@@ -7,8 +7,10 @@
 use std::ops::Range;
 
 use crate::{
+    Element,
+    element::Numbers,
     pack::PanelPlace,
-    parallel::{SharedMut, for_each_task, part},
+    parallel::{for_each_task, part},
     tile::{Finish, SKIP, Segment, Tile},
     volume::{Halo, RowMap, Source, Volume},
 };
@@ -24,7 +26,7 @@ pub(crate) const TASK_PRODUCTS: usize = 1 << 20;
 #[derive(Clone, Copy)]
 pub(crate) struct Target {
     /// Output buffer, `[pixel, channel]`.
-    pub(crate) floats: SharedMut,
+    pub(crate) numbers: Numbers,
     /// Channels of the buffer.
     pub(crate) n_channels: usize,
     /// Channel of the buffer that is the panel's first.
@@ -37,9 +39,9 @@ pub(crate) struct Target {
 unsafe impl Sync for Target {}
 
 /// Operands of one pass.
-pub(crate) struct Spread<'a> {
+pub(crate) struct Spread<'a, E> {
     pub(crate) halo: Halo,
-    pub(crate) inputs: [Source<'a>; 2],
+    pub(crate) inputs: [Source<'a, E>; 2],
     /// Rows of the targets.
     pub(crate) rows: RowMap,
     /// Packed weights; see [`crate::pack`].
@@ -66,7 +68,7 @@ pub(crate) fn plan(
     [n_bands, n_groups]
 }
 
-impl Spread<'_> {
+impl<E: Element> Spread<'_, E> {
     /// Floats of the sum for one kernel row.
     fn depth(&self) -> usize {
         self.halo.kernel[2] * self.halo.n_channels()
@@ -141,7 +143,7 @@ impl Spread<'_> {
                 places: tile_places,
                 output_row: target.n_channels,
                 // SAFETY: the first channel lies in the target's first pixel.
-                output: unsafe { target.floats.pointer().add(target.first_channel) },
+                output: unsafe { target.numbers.add(target.first_channel) },
                 n_lanes: panel.channels.len(),
                 finish: target.finish,
             };

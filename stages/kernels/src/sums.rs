@@ -1,30 +1,43 @@
 //! Sums over the pixels of a channels-last buffer, one a channel, in a fixed order.
 
-use crate::parallel::{Scratch, SharedMut, for_each_task, part};
-
-/// Pixels of one partial sum, at least.
-const CHUNK_PIXELS: usize = 2048;
-/// Partial sums, at most.
-const MAX_CHUNKS: usize = 64;
+use crate::{Element, norm::channel_sums};
 
 /// Adds to each of `sums` the sum of its channel over all pixels of `values`, `[pixel, channel]`.
-pub(crate) fn add_channel_sums(values: &[f32], sums: &mut [f32]) {
-    let n_channels = sums.len();
-    let n_pixels = values.len() / n_channels;
-    let n_chunks = n_pixels.div_ceil(CHUNK_PIXELS).clamp(1, MAX_CHUNKS);
-    let mut partial = Scratch::zeroed(n_chunks * n_channels);
-    let shared = SharedMut::new(&mut partial);
-    for_each_task(n_chunks, |chunk| {
-        let pixels = part(n_pixels, n_chunks, chunk);
-        // SAFETY: chunks have places of their own in `partial`, which outlives the tasks.
-        let target = unsafe { shared.slice(chunk * n_channels, n_channels) };
-        for pixel in
-            values[pixels.start * n_channels..pixels.end * n_channels].chunks_exact(n_channels)
-        {
-            target.iter_mut().zip(pixel).for_each(|(sum, value)| *sum += value);
+pub(crate) fn add_channel_sums<E: Element>(values: &[E], sums: &mut [f32]) {
+    let found = channel_sums(values, sums.len());
+    sums.iter_mut().zip(found).for_each(|(sum, value)| *sum += value as f32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        bf16,
+        reference::{assert_close, numbers, on_all_sets},
+    };
+
+    fn check<E: Element>(n_channels: usize, n_pixels: usize) {
+        let values: Vec<E> =
+            numbers(n_channels * n_pixels, 5).into_iter().map(|v| E::narrow(v + 0.1)).collect();
+        let mut expected = vec![1.0; n_channels];
+        for (at, value) in values.iter().enumerate() {
+            expected[at % n_channels] += f64::from(value.widen());
         }
-    });
-    for chunk in partial.chunks_exact(n_channels) {
-        sums.iter_mut().zip(chunk).for_each(|(sum, value)| *sum += value);
+        let run = || {
+            let mut sums = vec![1.0; n_channels];
+            add_channel_sums(&values, &mut sums);
+            sums
+        };
+        for found in on_all_sets(run) {
+            assert_close(&found, &expected, &format!("{} {n_channels} x {n_pixels}", E::NAME));
+        }
+    }
+
+    #[test]
+    fn sums_are_those_of_f64() {
+        for (n_channels, n_pixels) in [(1, 1), (1, 70_001), (3, 50), (24, 4003), (64, 2500)] {
+            check::<f32>(n_channels, n_pixels);
+            check::<bf16>(n_channels, n_pixels);
+        }
     }
 }

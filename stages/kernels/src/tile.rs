@@ -4,7 +4,12 @@
 //! sums in registers. Left rows are pixels or channels of a channels-last buffer, read in place by two strides;
 //! panels are packed weights or, for weight gradients, rows of a buffer.
 
-use crate::simd::{Isa, Lanes};
+use half::bf16;
+
+use crate::{
+    element::{InLanes, Numbers},
+    simd::{Isa, Lanes},
+};
 
 /// Row of a tile that is computed and not stored (padding between image rows).
 pub(crate) const SKIP: usize = usize::MAX;
@@ -49,7 +54,7 @@ pub(crate) struct Tile<'a> {
     /// Floats from one output place to the next.
     pub(crate) output_row: usize,
     /// First output lane of place 0.
-    pub(crate) output: *mut f32,
+    pub(crate) output: Numbers,
     /// Output lanes of each row, at most those of the panel.
     pub(crate) n_lanes: usize,
     /// What happens to the sums.
@@ -152,7 +157,10 @@ unsafe fn tile<
         }
         for (sums, &place) in sums.into_iter().zip(tile.places) {
             if place != SKIP {
-                finish::<L, VECTORS, GROUP>(tile, sums, tile.output.add(place * tile.output_row));
+                match tile.output.add(place * tile.output_row) {
+                    Numbers::F32(to) => finish::<f32, L, VECTORS, GROUP>(tile, sums, to),
+                    Numbers::Bf16(to) => finish::<bf16, L, VECTORS, GROUP>(tile, sums, to),
+                }
             }
         }
     }
@@ -161,12 +169,12 @@ unsafe fn tile<
 /// Folds groups, applies [`Finish`] and stores the lanes of one row.
 ///
 /// # Safety
-/// `to` is writable for `tile.n_lanes` floats, and the set is there.
+/// `to` is writable for `tile.n_lanes` numbers, and the set is there.
 #[inline(always)]
-unsafe fn finish<L: Lanes, const VECTORS: usize, const GROUP: usize>(
+unsafe fn finish<E: InLanes, L: Lanes, const VECTORS: usize, const GROUP: usize>(
     tile: &Tile<'_>,
     sums: [L; VECTORS],
-    to: *mut f32,
+    to: *mut E,
 ) {
     let width = L::WIDTH / GROUP;
     for (vector, mut sum) in sums.into_iter().enumerate() {
@@ -184,13 +192,13 @@ unsafe fn finish<L: Lanes, const VECTORS: usize, const GROUP: usize>(
             match tile.finish {
                 Finish::Replace => {}
                 Finish::Bias(bias) => sum = sum.add(L::load_first(bias.add(start), count)),
-                Finish::Add if count == L::WIDTH => sum = sum.add(L::load(to)),
-                Finish::Add => sum = sum.add(L::load_first(to, count)),
+                Finish::Add if count == L::WIDTH => sum = sum.add(E::load(to)),
+                Finish::Add => sum = sum.add(E::load_first(to, count)),
             }
             if count == L::WIDTH {
-                sum.store(to);
+                E::store(sum, to);
             } else {
-                sum.store_first(to, count);
+                E::store_first(sum, to, count);
             }
         }
     }
@@ -267,7 +275,7 @@ const AVX512: Tables = Tables {
 fn tables(isa: Isa) -> &'static Tables {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => &AVX512,
+        Isa::Avx512 | Isa::Amx | Isa::AmxSplit => &AVX512,
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => &AVX2,
         _ => &PORTABLE,

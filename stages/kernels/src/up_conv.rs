@@ -5,10 +5,11 @@
 //! columns times out channels, and its outputs are every other row of the output.
 
 use crate::{
-    Conv, Isa, Write,
+    Conv, Element, Isa, Write,
     conv_weights::WeightPass,
-    pack::{Direction, WeightAxes},
-    parallel::{Scratch, SharedMut},
+    element::Numbers,
+    pack::{Direction, WeightAxes, rounded},
+    parallel::{Scratch, SharedMut, for_each_task},
     spread::{Spread, Target},
     sums::add_channel_sums,
     tile::{Finish, panels, pixel_tiles},
@@ -52,25 +53,29 @@ impl UpConv {
     ///
     /// # Panics
     /// When a buffer does not have the length that `volume` and the channels ask for.
-    pub fn forward(
+    pub fn forward<E: Element>(
         &self,
         volume: Volume,
-        input: &[f32],
+        input: &[E],
         weights: &[f32],
         bias: Option<&[f32]>,
-        output: &mut [f32],
+        output: &mut [E],
     ) {
         self.check(volume, input.len(), weights.len(), output.len());
+        assert!(bias.is_none_or(|bias| bias.len() == self.out_channels), "one bias an out channel");
         let isa = Isa::current();
+        #[cfg(target_arch = "x86_64")]
+        if isa.has_tiles_for::<E>() {
+            return self.forward_on_tiles(volume, input, weights, bias, output);
+        }
         let (axes, width) = (self.row_axes(), self.row_channels());
         let (places, len) = axes.place(Direction::Forward, panels(width, |n| pixel_tiles(isa, n)));
         let bias = bias.map(|bias| bias.repeat(self.stride[2]));
-        assert!(bias.as_ref().is_none_or(|bias| bias.len() == width), "one bias an out channel");
-        let floats = SharedMut::new(output);
+        let (weights, numbers) = (rounded::<E>(weights), E::numbers(output));
         let targets: Vec<Target> = places
             .iter()
             .map(|place| Target {
-                floats,
+                numbers,
                 n_channels: width,
                 first_channel: place.channels.start,
                 finish: bias.as_ref().map_or(Finish::Replace, |bias| {
@@ -79,9 +84,9 @@ impl UpConv {
             })
             .collect();
         let halo = Halo { volume, kernel: [1, 1, 1], channels: [self.in_channels, 0] };
-        let inputs = [input, &[]].map(|floats| Source::new(volume, floats));
+        let inputs = [input, &[]].map(|numbers| Source::new(volume, numbers));
         for (tap_row, rows) in self.row_maps(volume).into_iter().enumerate() {
-            let weights = self.row_weights(weights, tap_row);
+            let weights = self.row_weights(&weights, tap_row);
             let packed = axes.pack(Direction::Forward, &weights, &places, len);
             Spread { halo, inputs, rows, packed: &packed, panels: &places, targets: &targets }
                 .run();
@@ -92,20 +97,44 @@ impl UpConv {
     ///
     /// # Panics
     /// When a buffer does not have the length that `volume` and the channels ask for.
-    pub fn input_gradient(
+    pub fn input_gradient<E: Element>(
         &self,
         volume: Volume,
-        output_gradient: &[f32],
+        output_gradient: &[E],
+        weights: &[f32],
+        input_gradient: &mut [E],
+        write: Write,
+    ) {
+        self.check(volume, input_gradient.len(), weights.len(), output_gradient.len());
+        #[cfg(target_arch = "x86_64")]
+        if Isa::current().has_tiles_for::<E>() {
+            self.input_gradient_on_tiles(volume, output_gradient, weights, input_gradient, write);
+            return;
+        }
+        let weights = rounded::<E>(weights);
+        if let Some(floats) = E::as_f32_mut(input_gradient) {
+            self.sum_rows(volume, output_gradient, &weights, floats, write);
+            return;
+        }
+        let mut sums = Scratch::take(input_gradient.len());
+        self.sum_rows(volume, output_gradient, &weights, &mut sums, Write::Replace);
+        narrow(&sums, input_gradient, write);
+    }
+
+    /// The input gradient in f32: one pass for each kernel row.
+    fn sum_rows<E: Element>(
+        &self,
+        volume: Volume,
+        output_gradient: &[E],
         weights: &[f32],
         input_gradient: &mut [f32],
         write: Write,
     ) {
-        self.check(volume, input_gradient.len(), weights.len(), output_gradient.len());
         let isa = Isa::current();
         let (axes, width) = (self.row_axes(), self.row_channels());
         let (places, len) =
             axes.place(Direction::Backward, panels(self.in_channels, |n| pixel_tiles(isa, n)));
-        let floats = SharedMut::new(input_gradient);
+        let numbers = Numbers::F32(input_gradient.as_mut_ptr());
         let halo = Halo { volume, kernel: [1, 1, 1], channels: [width, 0] };
         for (tap_row, rows) in self.row_maps(volume).into_iter().enumerate() {
             let finish = if tap_row == 0 { write.finish() } else { Finish::Add };
@@ -113,7 +142,7 @@ impl UpConv {
             let targets: Vec<Target> = places
                 .iter()
                 .map(|place| Target {
-                    floats,
+                    numbers,
                     n_channels,
                     first_channel: place.channels.start,
                     finish,
@@ -121,7 +150,7 @@ impl UpConv {
                 .collect();
             let weights = self.row_weights(weights, tap_row);
             let packed = axes.pack(Direction::Backward, &weights, &places, len);
-            let inputs = [Source { floats: output_gradient, rows }, Source::new(volume, &[])];
+            let inputs = [Source { numbers: output_gradient, rows }, Source::new(volume, &[])];
             let rows = RowMap::same(volume);
             Spread { halo, inputs, rows, packed: &packed, panels: &places, targets: &targets }
                 .run();
@@ -132,11 +161,11 @@ impl UpConv {
     ///
     /// # Panics
     /// When a buffer does not have the length that `volume` and the channels ask for.
-    pub fn weight_gradient(
+    pub fn weight_gradient<E: Element>(
         &self,
         volume: Volume,
-        input: &[f32],
-        output_gradient: &[f32],
+        input: &[E],
+        output_gradient: &[E],
         weight_gradient: &mut [f32],
         bias_gradient: Option<&mut [f32]>,
     ) {
@@ -148,12 +177,17 @@ impl UpConv {
         if volume.n_pixels() * weight_gradient.len() == 0 {
             return;
         }
+        #[cfg(target_arch = "x86_64")]
+        if Isa::current().has_tiles_for::<E>() {
+            self.weight_gradient_on_tiles(volume, input, output_gradient, weight_gradient);
+            return;
+        }
         let conv = Conv::flat(1, self.in_channels, self.row_channels());
-        let inputs = [input, &[]].map(|floats| Source::new(volume, floats));
+        let inputs = [input, &[]].map(|numbers| Source::new(volume, numbers));
         let row_len = conv.n_weights();
         for (tap_row, rows) in self.row_maps(volume).into_iter().enumerate() {
-            let gradient = Source { floats: output_gradient, rows };
-            let mut sums = Scratch::zeroed(row_len);
+            let gradient = Source { numbers: output_gradient, rows };
+            let mut sums = Scratch::<f32>::zeroed(row_len);
             WeightPass::new(&conv, volume, inputs, gradient).run(&mut sums);
             let target = &mut weight_gradient[tap_row * row_len..][..row_len];
             for (place, from) in self.row_places().enumerate() {
@@ -163,7 +197,7 @@ impl UpConv {
     }
 
     /// Floats that one input pixel makes in one output row.
-    fn row_channels(&self) -> usize {
+    pub(crate) fn row_channels(&self) -> usize {
         self.stride[2] * self.out_channels
     }
 
@@ -174,7 +208,7 @@ impl UpConv {
     }
 
     /// Rows of the output that each kernel row writes.
-    fn row_maps(&self, volume: Volume) -> Vec<RowMap> {
+    pub(crate) fn row_maps(&self, volume: Volume) -> Vec<RowMap> {
         let [slices, rows, _] = self.stride;
         (0..slices * rows)
             .map(|tap| RowMap::strided(volume, [slices, rows], [tap / rows, tap % rows]))
@@ -191,7 +225,7 @@ impl UpConv {
     }
 
     /// Weights of one kernel row as `[in channel, kernel column, out channel]`.
-    fn row_weights(&self, weights: &[f32], tap_row: usize) -> Scratch {
+    pub(crate) fn row_weights(&self, weights: &[f32], tap_row: usize) -> Scratch {
         let row_len = self.in_channels * self.row_channels();
         let from = &weights[tap_row * row_len..][..row_len];
         let mut ordered = Scratch::take(row_len);
@@ -215,10 +249,30 @@ impl UpConv {
     }
 }
 
+/// Rounds `sums` into `target`, or adds them to it and rounds then.
+fn narrow<E: Element>(sums: &[f32], target: &mut [E], write: Write) {
+    const NUMBERS: usize = 64 * 1024;
+    let shared = SharedMut::new(target);
+    for_each_task(sums.len().div_ceil(NUMBERS), |task| {
+        let sums = &sums[task * NUMBERS..(task * NUMBERS + NUMBERS).min(sums.len())];
+        // SAFETY: tasks have ranges of their own, and the target outlives them.
+        let target = unsafe { shared.slice(task * NUMBERS, sums.len()) };
+        for (target, &sum) in target.iter_mut().zip(sums) {
+            *target = match write {
+                Write::Replace => E::narrow(sum),
+                Write::Add => E::narrow(target.widen() + sum),
+            };
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::{assert_close, dot, numbers, on_all_sets};
+    use crate::{
+        bf16,
+        reference::{assert_close, assert_rounded, dot, numbers, on_all_sets, rounded_numbers},
+    };
 
     /// Stride, in channels, out channels, `[batch, slice, row, column]`.
     type Case = ([usize; 3], usize, usize, [usize; 4]);
@@ -233,30 +287,34 @@ mod tests {
         ([2, 1, 1], 3, 16, [1, 3, 2, 2]),
     ];
 
-    struct Setup {
+    struct Setup<E> {
         layer: UpConv,
         volume: Volume,
-        input: Vec<f32>,
+        input: Vec<E>,
         weights: Vec<f32>,
         bias: Vec<f32>,
-        gradient: Vec<f32>,
+        gradient: Vec<E>,
     }
 
-    fn setup((stride, in_channels, out_channels, [batch, slices, rows, columns]): Case) -> Setup {
+    fn setup<E: Element>(case: Case) -> Setup<E> {
+        let (stride, in_channels, out_channels, [batch, slices, rows, columns]) = case;
         let layer = UpConv { stride, in_channels, out_channels };
         let volume = Volume { batch, slices, rows, columns };
         let n_outputs = layer.output_volume(volume).n_pixels() * out_channels;
         Setup {
             layer,
             volume,
-            input: numbers(volume.n_pixels() * in_channels, 1),
+            input: rounded_numbers(volume.n_pixels() * in_channels, 1),
             weights: numbers(layer.n_weights(), 2),
             bias: numbers(out_channels, 3),
-            gradient: numbers(n_outputs, 4),
+            gradient: rounded_numbers(n_outputs, 4),
         }
     }
 
-    impl Setup {
+    /// Output, gradient of the input, and those of weights and bias.
+    type Found<E> = (Vec<E>, Vec<E>, [Vec<f32>; 2]);
+
+    impl<E: Element> Setup<E> {
         /// Calls `visit` with (output pixel, input pixel, tap).
         fn blocks(&self, mut visit: impl FnMut(usize, usize, usize)) {
             let [sd, sh, sw] = self.layer.stride;
@@ -273,60 +331,70 @@ mod tests {
         fn weight(&self, tap: usize, from: usize, to: usize) -> usize {
             (tap * self.layer.in_channels + from) * self.layer.out_channels + to
         }
+
+        fn run(&self) -> Found<E> {
+            let (layer, volume, weights) = (self.layer, self.volume, &self.weights);
+            let mut found = vec![E::narrow(f32::NAN); self.gradient.len()];
+            layer.forward(volume, &self.input, weights, Some(&self.bias), &mut found);
+            let mut input = vec![E::narrow(1.0); self.input.len()];
+            layer.input_gradient(volume, &self.gradient, weights, &mut input, Write::Add);
+            let mut sums = [vec![1.0; weights.len()], vec![1.0; layer.out_channels]];
+            let [to_weights, to_bias] = &mut sums;
+            layer.weight_gradient(volume, &self.input, &self.gradient, to_weights, Some(to_bias));
+            (found, input, sums)
+        }
+
+        fn check(&self, (found, input, [weights, bias]): &Found<E>, case: &Case) {
+            let (n_in, n_out) = (self.layer.in_channels, self.layer.out_channels);
+            let kernel = rounded::<E>(&self.weights);
+            let mut output: Vec<f64> = vec![0.0; self.gradient.len()];
+            let mut to_input: Vec<f64> = vec![1.0; self.input.len()];
+            let mut to_weights: Vec<f64> = vec![1.0; self.weights.len()];
+            let mut to_bias: Vec<f64> = vec![1.0; n_out];
+            self.blocks(|to, from, tap| {
+                for out in 0..n_out {
+                    let gradient = f64::from(self.gradient[to * n_out + out].widen());
+                    output[to * n_out + out] += f64::from(self.bias[out]);
+                    to_bias[out] += gradient;
+                    for channel in 0..n_in {
+                        let value = f64::from(self.input[from * n_in + channel].widen());
+                        let place = self.weight(tap, channel, out);
+                        output[to * n_out + out] += value * f64::from(kernel[place]);
+                        to_input[from * n_in + channel] += gradient * f64::from(kernel[place]);
+                        to_weights[place] += gradient * value;
+                    }
+                }
+            });
+            assert_rounded(found, &output, &format!("{case:?} forward"));
+            assert_rounded(input, &to_input, &format!("{case:?} input gradient"));
+            assert_close(weights, &to_weights, &format!("{case:?} weight gradient"));
+            assert_close(bias, &to_bias, &format!("{case:?} bias gradient"));
+        }
+    }
+
+    fn check<E: Element>(case: Case) {
+        let setup = setup::<E>(case);
+        for found in on_all_sets(|| setup.run()) {
+            setup.check(&found, &case);
+        }
     }
 
     #[test]
     fn all_passes_agree_with_their_definition() {
         for case in CASES {
-            let setup = setup(case);
-            let (layer, volume) = (setup.layer, setup.volume);
-            let (n_in, n_out) = (layer.in_channels, layer.out_channels);
-            let mut output: Vec<f64> = vec![0.0; setup.gradient.len()];
-            let mut to_input: Vec<f64> = vec![1.0; setup.input.len()];
-            let mut to_weights: Vec<f64> = vec![1.0; setup.weights.len()];
-            let mut to_bias: Vec<f64> = vec![1.0; n_out];
-            setup.blocks(|to, from, tap| {
-                for out in 0..n_out {
-                    let gradient = f64::from(setup.gradient[to * n_out + out]);
-                    output[to * n_out + out] += f64::from(setup.bias[out]);
-                    to_bias[out] += gradient;
-                    for channel in 0..n_in {
-                        let value = f64::from(setup.input[from * n_in + channel]);
-                        let place = setup.weight(tap, channel, out);
-                        output[to * n_out + out] += value * f64::from(setup.weights[place]);
-                        to_input[from * n_in + channel] +=
-                            gradient * f64::from(setup.weights[place]);
-                        to_weights[place] += gradient * value;
-                    }
-                }
-            });
-            let run = || {
-                let mut found = vec![f32::NAN; setup.gradient.len()];
-                layer.forward(volume, &setup.input, &setup.weights, Some(&setup.bias), &mut found);
-                let (gradient, mut input) = (&setup.gradient, vec![1.0; setup.input.len()]);
-                layer.input_gradient(volume, gradient, &setup.weights, &mut input, Write::Add);
-                let mut sums = [vec![1.0; setup.weights.len()], vec![1.0; n_out]];
-                let [weights, bias] = &mut sums;
-                layer.weight_gradient(volume, &setup.input, gradient, weights, Some(bias));
-                (found, input, sums)
-            };
-            for (found, input, [weights, bias]) in on_all_sets(run) {
-                assert_close(&found, &output, &format!("{case:?} forward"));
-                assert_close(&input, &to_input, &format!("{case:?} input gradient"));
-                assert_close(&weights, &to_weights, &format!("{case:?} weight gradient"));
-                assert_close(&bias, &to_bias, &format!("{case:?} bias gradient"));
-            }
+            check::<f32>(case);
+            check::<bf16>(case);
         }
     }
 
     #[test]
     fn gradient_is_the_adjoint() {
-        let setup = setup(CASES[0]);
+        let setup = setup::<f32>(CASES[0]);
+        let (layer, volume, weights) = (setup.layer, setup.volume, &setup.weights);
         let mut output = vec![f32::NAN; setup.gradient.len()];
-        setup.layer.forward(setup.volume, &setup.input, &setup.weights, None, &mut output);
+        layer.forward(volume, &setup.input, weights, None, &mut output);
         let mut input = vec![f32::NAN; setup.input.len()];
-        let (gradient, weights) = (&setup.gradient, &setup.weights);
-        setup.layer.input_gradient(setup.volume, gradient, weights, &mut input, Write::Replace);
+        layer.input_gradient(volume, &setup.gradient, weights, &mut input, Write::Replace);
         let sides = [dot(&output, &setup.gradient), dot(&setup.input, &input)];
         assert!((sides[0] - sides[1]).abs() < 1e-4, "{sides:?}");
     }

@@ -3,6 +3,7 @@
 use std::ops::{Deref, Range};
 
 use crate::{
+    Element,
     parallel::Scratch,
     tile::{MAX_ROWS, SKIP},
 };
@@ -73,22 +74,22 @@ impl RowMap {
     }
 }
 
-/// Channels-last floats of which some rows are read.
+/// Channels-last numbers of which some rows are read.
 #[derive(Clone, Copy)]
-pub(crate) struct Source<'a> {
-    pub(crate) floats: &'a [f32],
+pub(crate) struct Source<'a, E> {
+    pub(crate) numbers: &'a [E],
     pub(crate) rows: RowMap,
 }
 
-impl<'a> Source<'a> {
+impl<'a, E> Source<'a, E> {
     /// A buffer with the volume's rows.
-    pub(crate) fn new(volume: Volume, floats: &'a [f32]) -> Self {
-        Self { floats, rows: RowMap::same(volume) }
+    pub(crate) fn new(volume: Volume, numbers: &'a [E]) -> Self {
+        Self { numbers, rows: RowMap::same(volume) }
     }
 
-    /// Image row `row`, of `len` floats.
-    pub(crate) fn row(&self, row: usize, len: usize) -> &'a [f32] {
-        &self.floats[self.rows.row(row) * len..][..len]
+    /// Image row `row`, of `len` numbers.
+    pub(crate) fn row(&self, row: usize, len: usize) -> &'a [E] {
+        &self.numbers[self.rows.row(row) * len..][..len]
     }
 }
 
@@ -159,21 +160,29 @@ impl Halo {
         places
     }
 
-    /// The band as tiles read it: a copy with borders, or the input itself where the kernel needs none.
-    pub(crate) fn view<'a>(&self, inputs: [Source<'a>; 2], band: &Range<usize>) -> Band<'a> {
+    /// The band as tiles read it: a copy with borders, or the input itself where it is f32 and the kernel needs none.
+    pub(crate) fn view<'a, E: Element>(
+        &self,
+        inputs: [Source<'a, E>; 2],
+        band: &Range<usize>,
+    ) -> Band<'a> {
         // Tiles read past their last row, so a band at the very end is always copied.
         let pixels_read = band.end * self.volume.columns + self.slack();
         let one_tap = self.kernel == [1, 1, 1] && self.channels[1] == 0 && inputs[0].rows.is_same();
-        if one_tap && pixels_read <= self.volume.n_pixels() {
-            Band::Direct(&inputs[0].floats[band.start * self.line()..])
-        } else {
-            Band::Copied(self.fill(inputs, band))
+        let direct = one_tap && pixels_read <= self.volume.n_pixels();
+        match E::as_f32(inputs[0].numbers).filter(|_| direct) {
+            Some(floats) => Band::Direct(&floats[band.start * self.line()..]),
+            None => Band::Copied(self.fill(inputs, band)),
         }
     }
 
-    /// Copies a band of `inputs` with its borders; returns the copies for each slice of the kernel, one after
+    /// Copies a band of `inputs` as f32 with its borders; returns the copies for each slice of the kernel, one after
     /// the other.
-    pub(crate) fn fill(&self, inputs: [Source<'_>; 2], band: &Range<usize>) -> Scratch {
+    pub(crate) fn fill<E: Element>(
+        &self,
+        inputs: [Source<'_, E>; 2],
+        band: &Range<usize>,
+    ) -> Scratch {
         let copy_len = self.copy_len(band);
         let mut copies = Scratch::take(self.kernel[0] * copy_len);
         for (tap, copy) in copies.chunks_exact_mut(copy_len).enumerate() {
@@ -182,9 +191,9 @@ impl Halo {
         copies
     }
 
-    fn fill_slice(
+    fn fill_slice<E: Element>(
         &self,
-        inputs: [Source<'_>; 2],
+        inputs: [Source<'_, E>; 2],
         band: &Range<usize>,
         tap: usize,
         copy: &mut [f32],
@@ -223,13 +232,13 @@ impl Halo {
         (slice < slices).then(|| image / slices * slices + slice)
     }
 
-    fn copy_row(&self, inputs: [Source<'_>; 2], row: usize, target: &mut [f32]) {
+    fn copy_row<E: Element>(&self, inputs: [Source<'_, E>; 2], row: usize, target: &mut [f32]) {
         let [first, second] = self.channels;
         let columns = self.volume.columns;
         let (pixels, border) = target.split_at_mut(columns * (first + second));
         let first_row = inputs[0].row(row, columns * first);
         if second == 0 {
-            pixels.copy_from_slice(first_row);
+            widen(first_row, pixels);
         } else {
             let second_row = inputs[1].row(row, columns * second);
             let sources = first_row.chunks_exact(first).zip(second_row.chunks_exact(second));
@@ -262,16 +271,24 @@ impl Deref for Band<'_> {
     }
 }
 
-/// Copies a few floats without a call.
+/// Copies numbers of any format as f32.
+pub(crate) fn widen<E: Element>(from: &[E], to: &mut [f32]) {
+    match E::as_f32(from) {
+        Some(floats) => to.copy_from_slice(floats),
+        None => to.iter_mut().zip(from).for_each(|(to, from)| *to = from.widen()),
+    }
+}
+
+/// Copies a few numbers as f32 without a call.
 #[inline(always)]
-pub(crate) fn copy_short(from: &[f32], to: &mut [f32]) {
+fn copy_short<E: Element>(from: &[E], to: &mut [f32]) {
     let (from_blocks, from_rest) = from.as_chunks::<8>();
     let (to_blocks, to_rest) = to.as_chunks_mut::<8>();
     for (a, b) in from_blocks.iter().zip(to_blocks) {
-        *b = *a;
+        *b = a.map(E::widen);
     }
     for (a, b) in from_rest.iter().zip(to_rest) {
-        *b = *a;
+        *b = a.widen();
     }
 }
 

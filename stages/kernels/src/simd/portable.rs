@@ -1,6 +1,9 @@
 //! Four lanes in plain Rust, for machines without wider ones and as the measure of the others.
 
-use crate::{element::rounded, simd::Lanes};
+use crate::{
+    element::rounded,
+    simd::{Lanes, ROOT_HALF},
+};
 
 /// Four lanes in plain Rust.
 #[derive(Clone, Copy)]
@@ -125,5 +128,33 @@ impl Lanes for Portable {
     unsafe fn fold_pairs(self) -> Self {
         let [a, b, c, d] = self.0;
         Self([a + b, c + d, 0.0, 0.0])
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        Self(self.0.map(f32::abs))
+    }
+    #[inline(always)]
+    unsafe fn choose(self, gate: Self, other: Self) -> Self {
+        Self(std::array::from_fn(
+            |lane| {
+                if gate.0[lane] > 0.0 { self.0[lane] } else { other.0[lane] }
+            },
+        ))
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        Self(self.0.map(|exponent| f32::from_bits(((exponent as i32 + 127) as u32) << 23)))
+    }
+    #[inline(always)]
+    unsafe fn split_exponent(self) -> (Self, Self) {
+        let exponents = self.0.map(|value| (value.to_bits() as i32 - ROOT_HALF) >> 23);
+        let mantissa = |lane: usize| {
+            f32::from_bits(self.0[lane].to_bits().wrapping_sub((exponents[lane] as u32) << 23))
+        };
+        (Self(std::array::from_fn(mantissa)), Self(exponents.map(|exponent| exponent as f32)))
     }
 }

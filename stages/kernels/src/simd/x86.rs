@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use crate::simd::Lanes;
+use crate::simd::{Lanes, ROOT_HALF};
 
 /// Eight lanes of AVX2 with fused multiply-add.
 #[derive(Clone, Copy)]
@@ -170,13 +170,52 @@ impl Lanes for Avx2 {
             _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(sums))
         })
     }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_min_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
+    }
+    #[inline(always)]
+    unsafe fn choose(self, gate: Self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe {
+            let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(gate.0, _mm256_setzero_ps());
+            _mm256_blendv_ps(other.0, self.0, positive)
+        })
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe {
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        })
+    }
+    #[inline(always)]
+    unsafe fn split_exponent(self) -> (Self, Self) {
+        // SAFETY: as in `zero`.
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let above = _mm256_sub_epi32(bits, _mm256_set1_epi32(ROOT_HALF));
+            let exponent = _mm256_srai_epi32::<23>(above);
+            let mantissa = _mm256_sub_epi32(bits, _mm256_slli_epi32::<23>(exponent));
+            (Self(_mm256_castsi256_ps(mantissa)), Self(_mm256_cvtepi32_ps(exponent)))
+        }
+    }
 }
 
-/// Sixteen lanes of AVX-512.
+/// Sixteen lanes of AVX-512; with `BF16`, bf16 is rounded by its own instructions.
+///
+/// Those round as the others do, but for denormal numbers, which become zero.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(__m512);
+pub(crate) struct Avx512<const BF16: bool = false>(__m512);
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     /// Bits below `count` set.
     #[inline(always)]
     fn mask(count: usize) -> __mmask16 {
@@ -199,7 +238,7 @@ impl Avx512 {
     }
 }
 
-impl Lanes for Avx512 {
+impl<const BF16: bool> Lanes for Avx512<BF16> {
     const WIDTH: usize = 16;
 
     #[inline(always)]
@@ -262,13 +301,41 @@ impl Lanes for Avx512 {
     }
     #[inline(always)]
     unsafe fn store_upper(self, to: *mut u16) {
-        // SAFETY: as in `zero`; the caller promises sixteen writable halves.
-        unsafe { _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(self.upper())) }
+        // SAFETY: as in `zero`; the caller promises sixteen writable halves. `BF16` is for machines that have it.
+        unsafe {
+            let halves = if BF16 {
+                std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(self.0))
+            } else {
+                _mm512_cvtepi32_epi16(self.upper())
+            };
+            _mm256_storeu_si256(to.cast(), halves);
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_upper_pair(self, second: Self, to: *mut u16) {
+        // SAFETY: as in `store_upper`; the caller promises as many halves again.
+        unsafe {
+            if BF16 {
+                let both = _mm512_cvtne2ps_pbh(second.0, self.0);
+                _mm512_storeu_si512(to.cast(), std::mem::transmute::<__m512bh, __m512i>(both));
+            } else {
+                self.store_upper(to);
+                second.store_upper(to.add(16));
+            }
+        }
     }
     #[inline(always)]
     unsafe fn store_upper_first(self, to: *mut u16, count: usize) {
-        // SAFETY: as in `zero`; masked lanes are not written.
-        unsafe { _mm512_mask_cvtepi32_storeu_epi16(to.cast(), Self::mask(count), self.upper()) }
+        // SAFETY: as in `store_upper`; masked lanes are not written.
+        unsafe {
+            if BF16 {
+                let mut halves = [0; 16];
+                self.store_upper(halves.as_mut_ptr());
+                to.copy_from_nonoverlapping(halves.as_ptr(), count);
+            } else {
+                _mm512_mask_cvtepi32_storeu_epi16(to.cast(), Self::mask(count), self.upper());
+            }
+        }
     }
     #[inline(always)]
     unsafe fn mul_add(self, factor: Self, term: Self) -> Self {
@@ -330,5 +397,42 @@ impl Lanes for Avx512 {
             let swapped = _mm512_permute_ps::<0b10_11_00_01>(self.0);
             _mm512_maskz_compress_ps(0x5555, _mm512_add_ps(self.0, swapped))
         })
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_min_ps(self.0, other.0) })
+    }
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe { _mm512_abs_ps(self.0) })
+    }
+    #[inline(always)]
+    unsafe fn choose(self, gate: Self, other: Self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe {
+            let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(gate.0, _mm512_setzero_ps());
+            _mm512_mask_blend_ps(positive, other.0, self.0)
+        })
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        // SAFETY: as in `zero`.
+        Self(unsafe {
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(self.0), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+        })
+    }
+    #[inline(always)]
+    unsafe fn split_exponent(self) -> (Self, Self) {
+        // SAFETY: as in `zero`.
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let above = _mm512_sub_epi32(bits, _mm512_set1_epi32(ROOT_HALF));
+            let exponent = _mm512_srai_epi32::<23>(above);
+            let mantissa = _mm512_sub_epi32(bits, _mm512_slli_epi32::<23>(exponent));
+            (Self(_mm512_castsi512_ps(mantissa)), Self(_mm512_cvtepi32_ps(exponent)))
+        }
     }
 }
