@@ -3,20 +3,23 @@
 //! Source: arXiv 2304.00466v2, III: only the primary predictor is used at test.
 //! Ports: in `images: Images` (test shards) and `weights: Model` (its weights); out `labels: Labels` of kind `predicted`,
 //! with probabilities.
-//! Randomness: none. Cost: one forward pass a case.
+//! Randomness: none. Cost: one forward pass a case; by windows one a window, which bounds the memory (see
+//! [`nets::WindowConfig`]).
 //! Deviation: the threshold is not in the paper; ½ here, and no component is removed.
 
 use std::collections::BTreeMap;
 
 use datasets::shard::read_images;
-use engine::{Ctx, One, Out, Refusal, Stage, StageError, inputs, outputs};
+use engine::{Ctx, Input, Many, One, Out, Refusal, Stage, StageError, inputs, outputs};
+use nets::{NetsError, Precision, WindowConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    channels::join,
     kinds::{Labels, TestImages, Weights},
     shards::{refused, write_label_shard},
-    trained::{HALF, PREDICTION, environment, in_pool, predict_case, read_weights},
+    trained::{HALF, PREDICTION, Predicting, environment, in_pool, predict_case, read_weights},
 };
 
 /// Settings of [`Predict`].
@@ -29,10 +32,22 @@ pub struct PredictConfig {
     /// Name of the source in the labels. Default `prediction`.
     #[serde(default = "prediction")]
     pub source: String,
+    /// Overlapping windows by which large cases are predicted. Default none: each case as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowConfig>,
 }
 
 fn half() -> f64 {
     HALF
+}
+
+fn refusal(error: &NetsError) -> Refusal {
+    match error {
+        NetsError::Config { field, expected, found } => {
+            Refusal::new(*field, format!("expected {expected}: got {found}"))
+        }
+        other => Refusal::new("window", other.to_string()),
+    }
 }
 
 fn prediction() -> String {
@@ -42,8 +57,8 @@ fn prediction() -> String {
 inputs! {
     /// What [`Predict`] reads.
     pub struct PredictInputs {
-        /// Test images.
-        images: One<TestImages>,
+        /// Test images, one artifact a channel, in the order of training.
+        images: Many<TestImages>,
         /// Trained weights.
         weights: One<Weights>,
     }
@@ -70,15 +85,16 @@ impl Stage for Predict {
     type Outputs = PredictOutputs;
 
     fn check(config: &PredictConfig) -> Result<(), Refusal> {
-        if config.threshold > 0.0 && config.threshold < 1.0 {
-            return Ok(());
+        if !(config.threshold > 0.0 && config.threshold < 1.0) {
+            let found = config.threshold;
+            let message = format!("expected a probability between 0 and 1: got {found}");
+            return Err(Refusal::new("threshold", message));
         }
-        let message = format!("expected a probability between 0 and 1: got {}", config.threshold);
-        Err(Refusal::new("threshold", message))
+        config.window.iter().try_for_each(WindowConfig::validate).map_err(|error| refusal(&error))
     }
 
     fn environment(_: &PredictConfig) -> BTreeMap<String, String> {
-        environment()
+        environment(Precision::F32)
     }
 
     fn run(
@@ -87,13 +103,15 @@ impl Stage for Predict {
         outputs: &PredictOutputs,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let cases = read_images(inputs.images.file(ctx.shard())?).map_err(refused)?;
+        let read = |input: &Input| read_images(input.file(ctx.shard())?).map_err(refused);
+        let cases = join(&inputs.images, read)?;
         let labels = in_pool(ctx, || {
             let (mut model, info) = read_weights(&inputs.weights)?;
             let mut labels = Vec::new();
+            let PredictConfig { threshold, source, window } = config;
+            let predicting = Predicting { source, threshold: *threshold, windows: *window };
             for case in &cases {
-                let PredictConfig { threshold, source } = config;
-                labels.extend(predict_case(&mut model, &info, case, source, *threshold)?);
+                labels.extend(predict_case(&mut model, &info, case, predicting)?);
             }
             Ok(labels)
         })?;

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use datasets::{CaseImage, CaseLabel, Image, Mask, SourceKind};
+use datasets::{CaseLabel, Image, Mask, SourceKind};
 use engine::{Ctx, Input, StageError};
-use nets::{ImageSize, Model, ModelInfo, read_model};
+use nets::{Model, ModelInfo, Precision, WindowConfig, predict_image, read_model};
+
+use crate::{channels::Channels, shards::ShardsError};
 
 /// Name of the source of predicted labels, unless a stage names another.
 pub(crate) const PREDICTION: &str = "prediction";
@@ -12,11 +14,10 @@ pub(crate) const PREDICTION: &str = "prediction";
 /// Probability above which a pixel is foreground, unless a stage names another.
 pub(crate) const HALF: f64 = 0.5;
 
-/// Facts of the machine on which trained bytes depend.
-pub(crate) fn environment() -> BTreeMap<String, String> {
-    let facts =
-        [("device", "cpu".to_owned()), ("instructions", nets::instruction_set().to_owned())];
-    facts.map(|(name, fact)| (name.to_owned(), fact)).into_iter().collect()
+/// Facts of the machine on which the bytes of a network in this number format depend.
+pub(crate) fn environment(precision: Precision) -> BTreeMap<String, String> {
+    let facts = [("device", "cpu"), ("instructions", nets::instruction_set(precision))];
+    facts.map(|(name, fact)| (name.to_owned(), fact.to_owned())).into_iter().collect()
 }
 
 /// Runs `work` in a pool of as many threads as the cell was given, so cells side by side do not take each other's cores.
@@ -34,17 +35,40 @@ pub(crate) fn read_weights(input: &Input) -> Result<(Model, ModelInfo), StageErr
     read_model(&bytes).map_err(StageError::new)
 }
 
+/// How predicted labels are made of probabilities.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Predicting<'a> {
+    /// Name of the source of the labels.
+    pub(crate) source: &'a str,
+    /// Probability above which a pixel is foreground.
+    pub(crate) threshold: f64,
+    /// Windows that a case is predicted by; none for the whole case at once.
+    pub(crate) windows: Option<WindowConfig>,
+}
+
+impl Default for Predicting<'_> {
+    fn default() -> Self {
+        Self { source: PREDICTION, threshold: HALF, windows: None }
+    }
+}
+
 /// One label a structure.
 pub(crate) fn predict_case(
     model: &mut Model,
     info: &ModelInfo,
-    case: &CaseImage,
-    source: &str,
-    threshold: f64,
+    channels: &Channels,
+    predicting: Predicting<'_>,
 ) -> Result<Vec<CaseLabel>, StageError> {
-    let [_, rows, columns] = case.image.shape();
-    let size = ImageSize { n_cases: 1, rows, columns };
-    let maps = model.predict(&normalised(&case.image), size).map_err(StageError::new)?;
+    let Predicting { source, threshold, windows } = predicting;
+    let case = &channels.case;
+    let expected = model.trainable().shape().n_channels;
+    if channels.n_channels() != expected {
+        let found = channels.n_channels();
+        return Err(StageError::new(ShardsError::ChannelCount { expected, found }));
+    }
+    let (image, shape) = (channels.normalised(), case.image.shape());
+    let maps = predict_image(model.trainable_mut(), &image, shape, windows.as_ref())
+        .map_err(StageError::new)?;
     let n = info.structures.len().max(1);
     let trained = info.notes.get("primary_trained").is_none_or(|text| text == "true");
     let labels = info.structures.iter().enumerate().map(|(structure, name)| {

@@ -6,7 +6,7 @@
 use std::{error::Error, time::Instant};
 
 use kernels::{AdamConfig, AdamState};
-use nets::{Unet, UnetConfig};
+use nets::{Axes, Unet, UnetConfig, Volume};
 
 /// Base width, levels, decoders, and `[batch, row, column]`.
 const NETS: [(usize, usize, usize, [usize; 3]); 6] = [
@@ -39,7 +39,7 @@ fn measure(
     let mut times = [Vec::new(), Vec::new(), Vec::new()];
     for step in 0..=n_steps {
         let start = Instant::now();
-        unet.forward(&input, batch, rows, columns, true)?;
+        unet.forward(&input, Volume::flat(batch, rows, columns), true)?;
         let forward = start.elapsed();
         unet.parameters_mut().zero_gradients();
         unet.backward(&gradients)?;
@@ -67,6 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{:<48}{:>9}{:>9}{:>9}{:>9}", "net", "forward", "backward", "adam", "step");
     for (base_width, levels, n_decoders, axes) in NETS {
         let config = UnetConfig {
+            axes: Axes::Two,
             in_channels: 1,
             base_width,
             levels,

@@ -1,5 +1,7 @@
 //! The state of a training between two epochs, as bytes and back.
 
+use kernels::{AdamState, Optimizer, OptimizerState, SgdState};
+
 use crate::{
     EpochMetrics, NetsError, Parameters, Trainable,
     container::{Container, Values},
@@ -31,12 +33,11 @@ impl Snapshot {
 }
 
 /// State of one network and its optimizer.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct PartState {
     pub(crate) name: String,
     pub(crate) now: Snapshot,
-    pub(crate) first_moment: Vec<f32>,
-    pub(crate) second_moment: Vec<f32>,
+    pub(crate) optimizer: OptimizerState,
     pub(crate) best: Option<Snapshot>,
 }
 
@@ -46,7 +47,6 @@ pub(crate) struct PartState {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     pub(crate) parts: Vec<PartState>,
-    pub(crate) n_updates: u64,
     pub(crate) best_epoch: Option<usize>,
     pub(crate) metrics: Vec<EpochMetrics>,
 }
@@ -77,10 +77,14 @@ impl Checkpoint {
         parts.len() == self.parts.len() && { pairs }.all(|((_, found), part)| fits(found, part))
     }
 
-    /// Refuses a model of another size.
-    pub(crate) fn check(&self, model: &dyn Trainable) -> Result<(), NetsError> {
+    /// Refuses a model of another size, and states that are not those of `optimizer`.
+    pub(crate) fn check(
+        &self,
+        model: &dyn Trainable,
+        optimizer: &Optimizer,
+    ) -> Result<(), NetsError> {
         if self.fits(model) {
-            return Ok(());
+            return self.parts.iter().try_for_each(|part| check_state(part, optimizer));
         }
         let sizes = |sizes: Vec<usize>| format!("networks of {sizes:?} parameters");
         Err(NetsError::Entry {
@@ -94,7 +98,12 @@ impl Checkpoint {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut file = Container::default();
         file.note("format", FORMAT);
-        file.note("n_updates", self.n_updates);
+        let optimizer = self.parts.first().map(|part| &part.optimizer);
+        file.note("n_updates", optimizer.map_or(0, OptimizerState::n_steps));
+        // Files of Adam say nothing, as those of before there was a choice.
+        if let Some(state @ OptimizerState::Sgd(_)) = optimizer {
+            file.note("optimizer", state.name());
+        }
         file.note("n_epochs", self.metrics.len());
         if let Some(epoch) = self.best_epoch {
             file.note("best_epoch", epoch);
@@ -102,11 +111,12 @@ impl Checkpoint {
         let rows: Vec<f64> = self.metrics.iter().flat_map(EpochMetrics::to_row).collect();
         let width = rows.len() / self.metrics.len().max(1);
         file.put("metrics", &[self.metrics.len(), width], Values::F64(rows));
-        for PartState { name, now, first_moment, second_moment, best } in &self.parts {
+        for PartState { name, now, optimizer, best } in &self.parts {
             file.put_f32(format!("{name}/values"), &now.values);
             file.put_f32(format!("{name}/buffers"), &now.buffers);
-            file.put_f32(format!("{name}/adam_first"), first_moment);
-            file.put_f32(format!("{name}/adam_second"), second_moment);
+            for (buffer, values) in optimizer.buffers() {
+                file.put_f32(format!("{name}/{}_{buffer}", optimizer.name()), values);
+            }
             if let Some(best) = best {
                 file.put_f32(format!("{name}/best_values"), &best.values);
                 file.put_f32(format!("{name}/best_buffers"), &best.buffers);
@@ -131,7 +141,7 @@ impl Checkpoint {
                 found,
             });
         }
-        let n_updates = file.number("n_updates")? as u64;
+        let (n_updates, kind) = (file.number("n_updates")? as u64, read_kind(&file)?);
         let best_epoch = match file.metadata.contains_key("best_epoch") {
             true => Some(file.number("best_epoch")?),
             false => None,
@@ -156,12 +166,60 @@ impl Checkpoint {
             };
             let now = snapshot("")?;
             let best = best_epoch.map(|_| snapshot("best_")).transpose()?;
-            let first_moment = file.take_f32(&format!("{name}/adam_first"), n_values)?;
-            let second_moment = file.take_f32(&format!("{name}/adam_second"), n_values)?;
-            Ok(PartState { name: name.to_owned(), now, first_moment, second_moment, best })
+            let optimizer = match kind {
+                Kind::Adam => OptimizerState::Adam(AdamState {
+                    first: file.take_f32(&format!("{name}/adam_first"), n_values)?,
+                    second: file.take_f32(&format!("{name}/adam_second"), n_values)?,
+                    step: n_updates,
+                }),
+                Kind::Sgd => {
+                    let velocity = format!("{name}/sgd_velocity");
+                    // Empty without momentum.
+                    let is_empty =
+                        matches!(file.tensors.get(&velocity), Some((shape, _)) if *shape == [0]);
+                    let len = if is_empty { 0 } else { n_values };
+                    let velocity = file.take_f32(&velocity, len)?;
+                    OptimizerState::Sgd(SgdState { velocity, step: n_updates })
+                }
+            };
+            Ok(PartState { name: name.to_owned(), now, optimizer, best })
         });
         let parts = parts.collect::<Result<_, NetsError>>()?;
-        Ok(Self { parts, n_updates, best_epoch, metrics })
+        Ok(Self { parts, best_epoch, metrics })
+    }
+}
+
+/// Refuses a state that `optimizer` cannot go on with.
+fn check_state(part: &PartState, optimizer: &Optimizer) -> Result<(), NetsError> {
+    let describe = |state: &OptimizerState| {
+        let buffers = state.buffers().into_iter();
+        let buffers: Vec<_> = buffers.map(|(name, values)| (name, values.len())).collect();
+        format!("the state of {} with {buffers:?}", state.name())
+    };
+    let expected = describe(&optimizer.start(part.now.values.len()));
+    let found = describe(&part.optimizer);
+    if expected == found {
+        return Ok(());
+    }
+    Err(NetsError::Entry { name: part.name.clone(), expected, found })
+}
+
+/// Optimizers that a file may hold states of.
+#[derive(Clone, Copy)]
+enum Kind {
+    Adam,
+    Sgd,
+}
+
+fn read_kind(file: &Container) -> Result<Kind, NetsError> {
+    match file.metadata.get("optimizer").map(String::as_str) {
+        None => Ok(Kind::Adam),
+        Some("sgd") => Ok(Kind::Sgd),
+        Some(other) => Err(NetsError::Entry {
+            name: "optimizer".into(),
+            expected: "none or sgd".into(),
+            found: other.to_owned(),
+        }),
     }
 }
 

@@ -17,7 +17,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{LossConfig, NetsError, QualityConfig, Ramp, UnetConfig};
+use crate::{Axes, LossConfig, NetsError, QualityConfig, Ramp, UnetConfig};
 
 /// What a network is built for: the last axes of its maps and the number of sources.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -118,6 +118,10 @@ pub struct UmaConfig {
     pub base_width: usize,
     /// Resolutions of both networks, in 1..=8; image sides must be multiples of `2^(levels − 1)`. Default 5.
     pub levels: usize,
+    /// Axes that are convolved and pooled: `two` (default), `three`, where slices must be such multiples too, or
+    /// `anisotropic`.
+    #[serde(skip_serializing_if = "Axes::is_two")]
+    pub axes: Axes,
     /// Annotation uncertainty estimation module.
     pub auem: AuemConfig,
     /// Consistency loss.
@@ -135,6 +139,7 @@ impl Default for UmaConfig {
         Self {
             base_width: 16,
             levels: 5,
+            axes: Axes::Two,
             auem: AuemConfig::default(),
             consistency: ConsistencyConfig::default(),
             quality: QualityConfig::default(),
@@ -150,7 +155,7 @@ impl UmaConfig {
     /// # Errors
     /// [`NetsError::Config`] for the first field outside its range.
     pub fn validate(&self) -> Result<(), NetsError> {
-        check_size(self.base_width, self.levels)?;
+        check_size(self.base_width, self.levels, self.axes)?;
         let AuemConfig { enabled: _, width_mult, head_bias, decoders: AuemDecoders::Full } =
             self.auem;
         let good = width_mult > 0.0 && width_mult <= 4.0;
@@ -165,6 +170,7 @@ impl UmaConfig {
     /// The backbone for `shape`: one decoder, heads in the order primary, auxiliary.
     pub(crate) fn backbone(&self, shape: TaskShape) -> UnetConfig {
         UnetConfig {
+            axes: self.axes,
             in_channels: shape.n_channels,
             base_width: self.base_width,
             levels: self.levels,
@@ -178,6 +184,7 @@ impl UmaConfig {
     pub(crate) fn estimator(&self, shape: TaskShape) -> UnetConfig {
         let half = (self.base_width as f64 * self.auem.width_mult / 2.0).round().max(1.0);
         UnetConfig {
+            axes: self.axes,
             in_channels: shape.n_channels + shape.n_sources * shape.n_structures,
             base_width: 2 * half as usize,
             levels: self.levels,
@@ -196,13 +203,17 @@ pub struct SingleConfig {
     pub base_width: usize,
     /// Resolutions, in 1..=8; image sides must be multiples of `2^(levels − 1)`. Default 5.
     pub levels: usize,
+    /// Axes that are convolved and pooled: `two` (default), `three`, where slices must be such multiples too, or
+    /// `anisotropic`.
+    #[serde(skip_serializing_if = "Axes::is_two")]
+    pub axes: Axes,
     /// Loss: cross-entropy and `lambda` times Dice; what concerns σ has no effect.
     pub loss: LossConfig,
 }
 
 impl Default for SingleConfig {
     fn default() -> Self {
-        Self { base_width: 16, levels: 5, loss: LossConfig::default() }
+        Self { base_width: 16, levels: 5, axes: Axes::Two, loss: LossConfig::default() }
     }
 }
 
@@ -212,12 +223,13 @@ impl SingleConfig {
     /// # Errors
     /// [`NetsError::Config`] for the first field outside its range.
     pub fn validate(&self) -> Result<(), NetsError> {
-        check_size(self.base_width, self.levels)?;
+        check_size(self.base_width, self.levels, self.axes)?;
         self.loss.validate()
     }
 
     pub(crate) fn unet(&self, shape: TaskShape) -> UnetConfig {
         UnetConfig {
+            axes: self.axes,
             in_channels: shape.n_channels,
             base_width: self.base_width,
             levels: self.levels,
@@ -228,10 +240,12 @@ impl SingleConfig {
     }
 }
 
-fn check_size(base_width: usize, levels: usize) -> Result<(), NetsError> {
+fn check_size(base_width: usize, levels: usize, axes: Axes) -> Result<(), NetsError> {
     let good = (2..=1024).contains(&base_width) && base_width.is_multiple_of(2);
     NetsError::check("base_width", "an even number in 2..=1024", base_width, good)?;
-    NetsError::check("levels", "a number in 1..=8", levels, (1..=8).contains(&levels))
+    NetsError::check("levels", "a number in 1..=8", levels, (1..=8).contains(&levels))?;
+    let good = axes.check(levels).is_ok();
+    NetsError::check("axes", "at least 1 flat pooling and fewer than levels", axes, good)
 }
 
 #[cfg(test)]
@@ -254,6 +268,16 @@ mod tests {
     }
 
     #[test]
+    fn axes_are_written_unless_they_are_two() {
+        let text =
+            |axes| serde_json::to_string(&SingleConfig { axes, ..Default::default() }).unwrap();
+        assert!(!text(Axes::Two).contains("axes"));
+        assert!(text(Axes::Three).contains(r#""axes":"three""#));
+        let read: SingleConfig = serde_json::from_str(&text(Axes::Three)).unwrap();
+        assert_eq!(read.axes, Axes::Three);
+    }
+
+    #[test]
     fn unknown_keys_and_variants_are_refused() {
         for text in [
             r#"{"quallity": {}}"#,
@@ -271,6 +295,7 @@ mod tests {
         for bad in [
             UmaConfig { base_width: 7, ..good },
             UmaConfig { levels: 0, ..good },
+            UmaConfig { axes: Axes::Anisotropic { flat_poolings: 5 }, ..good },
             UmaConfig { auem: auem(0.0, 0.0), ..good },
             UmaConfig { auem: auem(1.0, f64::NAN), ..good },
         ] {

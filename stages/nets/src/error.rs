@@ -42,11 +42,13 @@ pub enum NetsError {
     },
     /// An image holds a number that is not finite.
     #[error(
-        "image of case `{case}` is not finite at row {row}, column {column}, channel {channel}"
+        "image of case `{case}` is not finite at slice {slice}, row {row}, column {column}, channel {channel}"
     )]
     ImageNotFinite {
         /// Id of the case.
         case: String,
+        /// Slice of the first bad pixel.
+        slice: usize,
         /// Row of the first bad pixel.
         row: usize,
         /// Column of the first bad pixel.
@@ -69,6 +71,14 @@ pub enum NetsError {
     Empty {
         /// Which set.
         split: &'static str,
+    },
+    /// A patch does not fit into the cases.
+    #[error("a patch of {size:?} as [slice, row, column] does not fit into cases of {whole:?}")]
+    Patch {
+        /// Axes of the patch.
+        size: [usize; 3],
+        /// Axes of the cases.
+        whole: [usize; 3],
     },
     /// Best-epoch selection asks for a mask that the validation set does not have.
     #[error("selection by {metric} needs {needs}")]

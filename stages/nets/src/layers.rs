@@ -4,16 +4,16 @@
 //! can run once for each forward pass. Buffers only grow, so after the first step nothing is allocated.
 
 use kernels::{
-    Affine, BatchStatistics, Conv, RunningStatistics, UpConv, Volume, Write, norm_relu_gradient,
-    norm_relu_inference, norm_relu_training,
+    Activation, Affine, AffineGradient, BatchStatistics, Conv, Element, MaxPool, Norm, NormKind,
+    PooledGradient, Pooling, RunningStatistics, UpConv, Volume, Write, norm_relu_inference,
 };
 
-use crate::{Layout, Parameters};
+use crate::{Axes, Layout, Parameters, parameters::Part};
 
-/// Makes `buffer` hold `len` floats of any value.
-pub(crate) fn fit(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+/// Makes `buffer` hold `len` numbers of any value.
+pub(crate) fn fit<E: Element>(buffer: &mut Vec<E>, len: usize) -> &mut [E] {
     if buffer.len() < len {
-        buffer.resize(len, 0.0);
+        buffer.resize(len, E::default());
     }
     &mut buffer[..len]
 }
@@ -37,9 +37,32 @@ fn add_drawn(
     index
 }
 
-/// Convolution 3 × 3 without bias, batch normalization, ReLU.
+/// What a forward pass is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// Training: statistics of the batch, which also update the running ones; a backward pass may follow.
+    Training,
+    /// A training pass done again to have its buffers back, by the statistics that it found.
+    Again,
+    /// Prediction: running statistics; nothing is kept for a backward pass.
+    Inference,
+}
+
+/// Gradient of an input: where it goes, if it is wanted.
+pub(crate) type GradientTarget<'a, E> = Option<(&'a mut [E], Write)>;
+
+/// Where an output goes: itself, and the max pooling of it, if one follows. Only for training passes.
+pub(crate) type Output<'a, E> = (&'a mut Vec<E>, Option<(MaxPool, &'a mut Vec<E>)>);
+
+/// Gradient of an output, and that of the max pooling of it, if one followed.
+pub(crate) type OutputGradient<'a, E> = (&'a [E], Option<(MaxPool, &'a [E])>);
+
+/// What follows each convolution of a block.
+const NORM: Norm = Norm { kind: NormKind::Batch, activation: Activation::Relu };
+
+/// Convolution without bias, batch normalization, ReLU.
 #[derive(Clone, Debug)]
-pub(crate) struct Unit {
+struct Unit {
     conv: Conv,
     weight: usize,
     scale: usize,
@@ -48,17 +71,13 @@ pub(crate) struct Unit {
     running_variance: usize,
 }
 
-/// What a unit's training pass saves.
+/// What a unit's training pass saves, besides its output.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct UnitBuffers {
+struct UnitBuffers<E> {
     /// Output of the convolution; after the backward pass its gradient.
-    convolved: Vec<f32>,
-    pub(crate) output: Vec<f32>,
+    convolved: Vec<E>,
     batch: BatchStatistics,
 }
-
-/// Gradient of an input: where it goes, if it is wanted.
-pub(crate) type GradientTarget<'a> = Option<(&'a mut [f32], Write)>;
 
 impl Unit {
     /// Adds the parameters of `{prefix}.{position}` (convolution) and the position after it (normalization).
@@ -66,13 +85,13 @@ impl Unit {
         parameters: &mut Parameters,
         prefix: &str,
         position: usize,
-        conv: Conv,
+        (axes, conv): (Axes, Conv),
         uniform: Uniform<'_>,
     ) -> Self {
         let (n_in, n_out) = (conv.in_channels[0] + conv.in_channels[1], conv.out_channels);
         let [conv_name, norm] = [position, position + 1].map(|at| format!("{prefix}.{at}"));
-        let shape = [n_out, n_in, conv.kernel[1], conv.kernel[2]];
-        let fan_in = n_in * conv.kernel[1] * conv.kernel[2];
+        let shape = axes.weight_shape([n_out, n_in], conv.kernel);
+        let fan_in = n_in * conv.kernel.iter().product::<usize>();
         let weight_name = format!("{conv_name}.weight");
         let weight = add_drawn(parameters, weight_name, &shape, (Layout::Conv, fan_in), uniform);
         Self {
@@ -89,66 +108,68 @@ impl Unit {
         volume.n_pixels() * self.conv.out_channels
     }
 
-    fn forward_training(
+    fn forward<E: Element>(
         &self,
-        parameters: &mut Parameters,
-        volume: Volume,
-        inputs: [&[f32]; 2],
-        saved: &mut UnitBuffers,
+        part: &mut Part<'_>,
+        (volume, pass): (Volume, Pass),
+        inputs: [&[E]; 2],
+        saved: &mut UnitBuffers<E>,
+        (output, pooled): Output<'_, E>,
     ) {
-        let len = self.output_len(volume);
+        let (len, n_channels) = (self.output_len(volume), self.conv.out_channels);
+        let output = fit(output, len);
+        let weights = part.entry(self.weight);
+        let affine = Affine { scale: part.entry(self.scale), shift: part.entry(self.shift) };
+        let [mean, variance] = part.buffers([self.running_mean, self.running_variance]);
+        if pass == Pass::Inference {
+            self.conv.forward(volume, inputs, weights, None, output);
+            norm_relu_inference(output, affine, mean, variance);
+            return;
+        }
         let convolved = fit(&mut saved.convolved, len);
-        self.conv.forward(volume, inputs, parameters.entry(self.weight), None, convolved);
-        let Parameters { values, entries, buffers, .. } = parameters;
-        let [scale, shift] =
-            [self.scale, self.shift].map(|index| &values[entries[index].range.clone()]);
-        let [mean, variance] = buffers
-            .get_disjoint_mut([self.running_mean, self.running_variance])
-            .expect("a unit has two buffers");
-        let running = RunningStatistics { mean: &mut mean.values, variance: &mut variance.values };
-        let output = fit(&mut saved.output, len);
-        saved.batch = norm_relu_training(convolved, Affine { scale, shift }, running, output);
-    }
-
-    fn forward_inference(
-        &self,
-        parameters: &Parameters,
-        volume: Volume,
-        inputs: [&[f32]; 2],
-        output: &mut Vec<f32>,
-    ) {
-        let output = fit(output, self.output_len(volume));
-        self.conv.forward(volume, inputs, parameters.entry(self.weight), None, output);
-        let [mean, variance] = [self.running_mean, self.running_variance]
-            .map(|index| parameters.buffers[index].values.as_slice());
-        norm_relu_inference(output, self.affine(parameters), mean, variance);
+        self.conv.forward(volume, inputs, weights, None, convolved);
+        if pass == Pass::Training {
+            let running = Some(RunningStatistics { mean, variance });
+            saved.batch = NORM.statistics(convolved, volume.batch, n_channels, running);
+        }
+        match pooled {
+            None => NORM.apply(convolved, affine, &saved.batch, output),
+            Some((pool, pooled)) => {
+                let pooled = fit(pooled, pool.output_volume(volume).n_pixels() * n_channels);
+                let (pooling, pair) = (Pooling { volume, pool }, (affine, &saved.batch));
+                NORM.apply_pooled(pooling, convolved, pair, output, pooled);
+            }
+        }
     }
 
     /// Adds the gradients of the parameters and computes those of the inputs that are wanted.
-    fn backward(
+    fn backward<E: Element>(
         &self,
-        parameters: &mut Parameters,
+        part: &mut Part<'_>,
         volume: Volume,
-        inputs: [&[f32]; 2],
-        (saved, gradient): (&mut UnitBuffers, &[f32]),
-        input_gradients: [GradientTarget<'_>; 2],
+        inputs: [&[E]; 2],
+        (saved, (full, pooled)): (&mut UnitBuffers<E>, OutputGradient<'_, E>),
+        input_gradients: [GradientTarget<'_, E>; 2],
     ) {
         let convolved = &mut saved.convolved[..self.output_len(volume)];
-        let Parameters { values, entries, gradients, .. } = &mut *parameters;
-        let [scale, shift] = [self.scale, self.shift].map(|index| entries[index].range.clone());
-        let affine = Affine { scale: &values[scale.clone()], shift: &values[shift.clone()] };
-        let [to_scale, to_shift] =
-            gradients.get_disjoint_mut([scale, shift]).expect("entries do not overlap");
-        norm_relu_gradient(gradient, convolved, affine, &saved.batch, to_scale, to_shift);
-        let (weights, to_weights) = parameters.entry_and_gradient(self.weight);
+        let weights = part.entry(self.weight);
+        let affine = Affine { scale: part.entry(self.scale), shift: part.entry(self.shift) };
+        let [to_weights, to_scale, to_shift] =
+            part.gradients([self.weight, self.scale, self.shift]);
+        let (pair, to_affine) =
+            ((affine, &saved.batch), AffineGradient { scale: to_scale, shift: to_shift });
+        match pooled {
+            None => NORM.gradient(full, convolved, pair, to_affine),
+            Some((pool, pooled)) => {
+                let (pooling, gradient) =
+                    (Pooling { volume, pool }, PooledGradient { full, pooled });
+                NORM.gradient_pooled(pooling, gradient, convolved, pair, to_affine);
+            }
+        }
         self.conv.weight_gradient(volume, inputs, convolved, to_weights, None);
         if input_gradients.iter().any(Option::is_some) {
             self.conv.input_gradient(volume, convolved, weights, input_gradients);
         }
-    }
-
-    fn affine<'a>(&self, parameters: &'a Parameters) -> Affine<'a> {
-        Affine { scale: parameters.entry(self.scale), shift: parameters.entry(self.shift) }
     }
 }
 
@@ -158,11 +179,21 @@ pub(crate) struct Block {
     units: [Unit; 2],
 }
 
-/// What a block's training pass saves.
+/// What a block's training pass saves, besides its inputs and its output.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct BlockBuffers {
-    first: UnitBuffers,
-    pub(crate) second: UnitBuffers,
+pub(crate) struct BlockBuffers<E> {
+    units: [UnitBuffers<E>; 2],
+    /// Output of the first unit.
+    between: Vec<E>,
+}
+
+impl<E> BlockBuffers<E> {
+    /// Takes over the statistics of a training pass, all that [`Pass::Again`] needs of it.
+    pub(crate) fn take_statistics(&mut self, from: &Self) {
+        for (unit, from) in self.units.iter_mut().zip(&from.units) {
+            unit.batch.clone_from(&from.batch);
+        }
+    }
 }
 
 impl Block {
@@ -170,15 +201,16 @@ impl Block {
     pub(crate) fn new(
         parameters: &mut Parameters,
         prefix: &str,
-        in_channels: [usize; 2],
-        out_channels: usize,
+        (axes, level): (Axes, usize),
+        (in_channels, out_channels): ([usize; 2], usize),
         uniform: Uniform<'_>,
     ) -> Self {
-        let prefix = format!("{prefix}.double_conv");
-        let first = Conv { kernel: [1, 3, 3], in_channels, out_channels };
-        let second = Conv::flat(3, out_channels, out_channels);
-        let units = [(0, first), (3, second)]
-            .map(|(position, conv)| Unit::new(parameters, &prefix, position, conv, uniform));
+        let (prefix, kernel) = (format!("{prefix}.double_conv"), axes.kernel(level));
+        let first = Conv { kernel, in_channels, out_channels };
+        let second = Conv { kernel, in_channels: [out_channels, 0], out_channels };
+        let units = [(0, first), (3, second)].map(|(position, conv)| {
+            Unit::new(parameters, &prefix, position, (axes, conv), uniform)
+        });
         Self { units }
     }
 
@@ -187,73 +219,58 @@ impl Block {
         self.units[1].conv.out_channels
     }
 
-    /// Floats of the output.
+    /// Numbers of the output.
     pub(crate) fn output_len(&self, volume: Volume) -> usize {
         self.units[1].output_len(volume)
     }
 
-    /// Output of the last training pass.
-    pub(crate) fn output<'a>(&self, volume: Volume, saved: &'a BlockBuffers) -> &'a [f32] {
-        &saved.second.output[..self.output_len(volume)]
-    }
-
-    pub(crate) fn forward_training(
+    /// Writes the output to `output`, pooled too where a pooling follows, and what a backward pass needs to `saved`.
+    pub(crate) fn forward<E: Element>(
         &self,
-        parameters: &mut Parameters,
-        volume: Volume,
-        inputs: [&[f32]; 2],
-        saved: &mut BlockBuffers,
+        part: &mut Part<'_>,
+        (volume, pass): (Volume, Pass),
+        inputs: [&[E]; 2],
+        saved: &mut BlockBuffers<E>,
+        output: Output<'_, E>,
     ) {
+        let BlockBuffers { units: [of_first, of_second], between } = saved;
         let [first, second] = &self.units;
-        first.forward_training(parameters, volume, inputs, &mut saved.first);
-        let between = &saved.first.output[..first.output_len(volume)];
-        second.forward_training(parameters, volume, [between, &[]], &mut saved.second);
-    }
-
-    /// Writes the output to `output`; `between` is overwritten.
-    pub(crate) fn forward_inference(
-        &self,
-        parameters: &Parameters,
-        volume: Volume,
-        inputs: [&[f32]; 2],
-        [between, output]: [&mut Vec<f32>; 2],
-    ) {
-        let [first, second] = &self.units;
-        first.forward_inference(parameters, volume, inputs, between);
+        first.forward(part, (volume, pass), inputs, of_first, (between, None));
         let between = &between[..first.output_len(volume)];
-        second.forward_inference(parameters, volume, [between, &[]], output);
+        second.forward(part, (volume, pass), [between, &[]], of_second, output);
     }
 
-    /// Adds the gradients of the parameters and computes those of the inputs; `between` is overwritten.
-    pub(crate) fn backward(
+    /// Adds the gradients of the parameters and computes those of the inputs; `to_between` is overwritten.
+    pub(crate) fn backward<E: Element>(
         &self,
-        parameters: &mut Parameters,
+        part: &mut Part<'_>,
         volume: Volume,
-        inputs: [&[f32]; 2],
-        pass: BlockGradient<'_>,
-        input_gradients: [GradientTarget<'_>; 2],
+        inputs: [&[E]; 2],
+        backward: BlockGradient<'_, E>,
+        input_gradients: [GradientTarget<'_, E>; 2],
     ) {
         let [first, second] = &self.units;
-        let BlockGradient { saved, gradient, between } = pass;
+        let BlockGradient { saved, gradient, to_between } = backward;
+        let BlockBuffers { units: [of_first, of_second], between } = saved;
         let len = first.output_len(volume);
-        let to_between = fit(between, len);
+        let to_between = fit(to_between, len);
         let target = [Some((&mut *to_between, Write::Replace)), None];
-        let seen = [&saved.first.output[..len], &[]];
-        second.backward(parameters, volume, seen, (&mut saved.second, gradient), target);
-        first.backward(parameters, volume, inputs, (&mut saved.first, to_between), input_gradients);
+        let seen = [&between[..len], &[]];
+        second.backward(part, volume, seen, (of_second, gradient), target);
+        first.backward(part, volume, inputs, (of_first, (to_between, None)), input_gradients);
     }
 }
 
 /// Operands of a block's backward pass.
-pub(crate) struct BlockGradient<'a> {
-    pub(crate) saved: &'a mut BlockBuffers,
+pub(crate) struct BlockGradient<'a, E> {
+    pub(crate) saved: &'a mut BlockBuffers<E>,
     /// Gradient of the block's output.
-    pub(crate) gradient: &'a [f32],
+    pub(crate) gradient: OutputGradient<'a, E>,
     /// Room for the gradient between both units.
-    pub(crate) between: &'a mut Vec<f32>,
+    pub(crate) to_between: &'a mut Vec<E>,
 }
 
-/// Transposed convolution 2 × 2 with bias, which doubles rows and columns.
+/// Transposed convolution with bias whose kernel is its stride: the way back up from a pooling.
 #[derive(Clone, Debug)]
 pub(crate) struct Up {
     conv: UpConv,
@@ -266,45 +283,46 @@ impl Up {
     pub(crate) fn new(
         parameters: &mut Parameters,
         prefix: &str,
-        in_channels: usize,
-        out_channels: usize,
+        (axes, level): (Axes, usize),
+        (in_channels, out_channels): (usize, usize),
         uniform: Uniform<'_>,
     ) -> Self {
+        let stride = axes.pooling(level);
         // PyTorch takes the fan-in of a transposed weight `[in, out, kernel]` from its second axis.
-        let fan_in = out_channels * 4;
-        let shape = [in_channels, out_channels, 2, 2];
+        let fan_in = out_channels * stride.iter().product::<usize>();
+        let shape = axes.weight_shape([in_channels, out_channels], stride);
         let weight_name = format!("{prefix}.weight");
         let weight = add_drawn(parameters, weight_name, &shape, (Layout::UpConv, fan_in), uniform);
         let (bias_name, kind) = (format!("{prefix}.bias"), (Layout::Plain, fan_in));
         let bias = add_drawn(parameters, bias_name, &[out_channels], kind, uniform);
-        Self { conv: UpConv::flat(in_channels, out_channels), weight, bias }
+        Self { conv: UpConv { stride, in_channels, out_channels }, weight, bias }
     }
 
     /// Writes the output for an input of axes `volume`.
-    pub(crate) fn forward(
+    pub(crate) fn forward<E: Element>(
         &self,
-        parameters: &Parameters,
+        part: &Part<'_>,
         volume: Volume,
-        input: &[f32],
-        output: &mut Vec<f32>,
+        input: &[E],
+        output: &mut Vec<E>,
     ) {
-        let len = volume.n_pixels() * 4 * self.conv.out_channels;
-        let (weights, bias) = (parameters.entry(self.weight), parameters.entry(self.bias));
+        let len = self.conv.output_volume(volume).n_pixels() * self.conv.out_channels;
+        let (weights, bias) = (part.entry(self.weight), part.entry(self.bias));
         self.conv.forward(volume, input, weights, Some(bias), fit(output, len));
     }
 
     /// Adds the gradients of the parameters and computes that of the input.
-    pub(crate) fn backward(
+    pub(crate) fn backward<E: Element>(
         &self,
-        parameters: &mut Parameters,
+        part: &mut Part<'_>,
         volume: Volume,
-        input: &[f32],
-        gradient: &[f32],
-        (input_gradient, write): (&mut [f32], Write),
+        input: &[E],
+        gradient: &[E],
+        (input_gradient, write): (&mut [E], Write),
     ) {
-        let [to_weight, to_bias] = parameters.gradient_pair([self.weight, self.bias]);
+        let weights = part.entry(self.weight);
+        let [to_weight, to_bias] = part.gradients([self.weight, self.bias]);
         self.conv.weight_gradient(volume, input, gradient, to_weight, Some(to_bias));
-        let weights = parameters.entry(self.weight);
         self.conv.input_gradient(volume, gradient, weights, input_gradient, write);
     }
 }
@@ -322,16 +340,17 @@ impl Head {
     pub(crate) fn new(
         parameters: &mut Parameters,
         prefix: &str,
-        in_channels: usize,
-        out_channels: usize,
+        axes: Axes,
+        (in_channels, out_channels): (usize, usize),
         uniform: Uniform<'_>,
     ) -> Self {
-        let shape = [out_channels, in_channels, 1, 1];
+        let conv = Conv { kernel: [1, 1, 1], in_channels: [in_channels, 0], out_channels };
+        let shape = axes.weight_shape([out_channels, in_channels], conv.kernel);
         let (weight_name, kind) = (format!("{prefix}.weight"), (Layout::Conv, in_channels));
         let weight = add_drawn(parameters, weight_name, &shape, kind, uniform);
         let (bias_name, kind) = (format!("{prefix}.bias"), (Layout::Plain, in_channels));
         let bias = add_drawn(parameters, bias_name, &[out_channels], kind, uniform);
-        Self { conv: Conv::flat(1, in_channels, out_channels), weight, bias }
+        Self { conv, weight, bias }
     }
 
     /// Sets the bias of all channels.
@@ -339,31 +358,36 @@ impl Head {
         parameters.entry_mut(self.bias).fill(value);
     }
 
-    /// Writes the logits; the buffer has exactly their length.
-    pub(crate) fn forward(
+    /// Writes the logits; their buffer has exactly their length. `narrow` is overwritten.
+    pub(crate) fn forward<E: Element>(
         &self,
-        parameters: &Parameters,
+        part: &Part<'_>,
         volume: Volume,
-        input: &[f32],
+        input: &[E],
+        narrow: &mut Vec<E>,
         logits: &mut Vec<f32>,
     ) {
-        logits.resize(volume.n_pixels() * self.conv.out_channels, 0.0);
-        let (weights, bias) = (parameters.entry(self.weight), parameters.entry(self.bias));
-        self.conv.forward(volume, [input, &[]], weights, Some(bias), logits);
+        let narrow = fit(narrow, volume.n_pixels() * self.conv.out_channels);
+        let (weights, bias) = (part.entry(self.weight), part.entry(self.bias));
+        self.conv.forward(volume, [input, &[]], weights, Some(bias), narrow);
+        logits.clear();
+        logits.extend(narrow.iter().map(|value| value.widen()));
     }
 
-    /// Adds the gradients of the parameters and computes that of the input.
-    pub(crate) fn backward(
+    /// Adds the gradients of the parameters and computes that of the input. `narrow` is overwritten.
+    pub(crate) fn backward<E: Element>(
         &self,
-        parameters: &mut Parameters,
+        part: &mut Part<'_>,
         volume: Volume,
-        input: &[f32],
-        gradient: &[f32],
-        target: (&mut [f32], Write),
+        input: &[E],
+        (gradient, narrow): (&[f32], &mut Vec<E>),
+        target: (&mut [E], Write),
     ) {
-        let [to_weight, to_bias] = parameters.gradient_pair([self.weight, self.bias]);
-        self.conv.weight_gradient(volume, [input, &[]], gradient, to_weight, Some(to_bias));
-        let weights = parameters.entry(self.weight);
-        self.conv.input_gradient(volume, gradient, weights, [Some(target), None]);
+        narrow.clear();
+        narrow.extend(gradient.iter().map(|&value| E::narrow(value)));
+        let weights = part.entry(self.weight);
+        let [to_weight, to_bias] = part.gradients([self.weight, self.bias]);
+        self.conv.weight_gradient(volume, [input, &[]], narrow, to_weight, Some(to_bias));
+        self.conv.input_gradient(volume, narrow, weights, [Some(target), None]);
     }
 }

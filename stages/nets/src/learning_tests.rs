@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
 use crate::{
-    Architecture, AuxiliaryConfig, Checkpoint, Hooks, Model, ModelInfo, Outcome, QualityConfig,
-    Samples, SingleConfig, TaskShape, Training, TrainingConfig, UmaConfig, mean_dice, predict_all,
+    Architecture, AuxiliaryConfig, Axes, Checkpoint, Hooks, Model, ModelInfo, Outcome, PatchConfig,
+    Precision, QualityConfig, Samples, SingleConfig, TaskShape, Training, TrainingConfig,
+    UmaConfig, WindowConfig, mean_dice, predict_all, predict_image,
+    testing::stacks,
     testing::{discs, streams},
     write_model,
 };
@@ -40,7 +42,8 @@ fn train(
         Ok(())
     };
     let mut hooks = Hooks { checkpoint: Some(&mut keep), ..Hooks::default() };
-    let training = Training { config, train, validation: Some(validation), streams: &streams };
+    let validation = Some(validation);
+    let training = Training { config, train, validation, recompute: false, streams: &streams };
     let outcome = training.run(model.trainable_mut(), &mut hooks, resume.as_ref()).unwrap();
     (model, outcome, kept)
 }
@@ -55,10 +58,12 @@ fn bytes(model: &Model) -> Vec<u8> {
 #[test]
 fn an_interrupted_training_ends_in_the_same_bytes() {
     let (cases, validation) = (discs(9, 16, 1), discs(2, 16, 2));
-    for architecture in [uma(), single()] {
-        let (whole, outcome, kept) = train(&architecture, &config(4), (&cases, &validation), None);
+    let formats = [Precision::F32, Precision::Bf16];
+    for (architecture, precision) in [uma(), single()].into_iter().zip(formats) {
+        let config = TrainingConfig { precision, ..config(4) };
+        let (whole, outcome, kept) = train(&architecture, &config, (&cases, &validation), None);
         let (resumed, again, _) =
-            train(&architecture, &config(4), (&cases, &validation), Some(&kept[1]));
+            train(&architecture, &config, (&cases, &validation), Some(&kept[1]));
         assert_eq!(again, outcome);
         assert_eq!(bytes(&resumed), bytes(&whole));
     }
@@ -79,13 +84,16 @@ fn one_thread_and_two_give_the_same_bytes() {
 #[test]
 fn noisy_discs_are_learned() {
     let (cases, validation, test) = (discs(32, 32, 1), discs(4, 32, 2), discs(16, 32, 3));
-    let (mut model, outcome, _) = train(&uma(), &config(12), (&cases, &validation), None);
-    let found = predict_all(model.trainable_mut(), &test, 8).unwrap();
-    let dice = mean_dice(&found, test.truth.as_ref().unwrap(), test.n_cases(), 1);
-    assert!(outcome.primary_trained);
-    assert!(dice > 0.9, "{dice}, {:?}", outcome.metrics.last());
-    let means = outcome.metrics.last().unwrap().quality.clone().unwrap();
-    assert!(means.uncertainty.iter().all(|&sigma| (0.0..0.5).contains(&sigma)), "{means:?}");
+    for precision in [Precision::F32, Precision::Bf16] {
+        let config = TrainingConfig { precision, ..config(12) };
+        let (mut model, outcome, _) = train(&uma(), &config, (&cases, &validation), None);
+        let found = predict_all(model.trainable_mut(), &test, 8).unwrap();
+        let dice = mean_dice(&found, test.truth.as_ref().unwrap(), test.n_cases(), 1);
+        assert!(outcome.primary_trained);
+        assert!(dice > 0.9, "{precision:?}: {dice}, {:?}", outcome.metrics.last());
+        let means = outcome.metrics.last().unwrap().quality.clone().unwrap();
+        assert!(means.uncertainty.iter().all(|&sigma| (0.0..0.5).contains(&sigma)), "{means:?}");
+    }
 }
 
 #[test]
@@ -102,4 +110,55 @@ fn a_gate_that_never_opens_is_reported() {
         assert_eq!((outcome.n_primary_steps, outcome.n_skipped_steps), (0, n_skipped));
         assert!(outcome.metrics.iter().all(|epoch| epoch.primary_share == 0.0));
     }
+}
+
+/// A net of three axes on patches, in bf16, with everything that changes no byte.
+fn deep() -> (Architecture, TrainingConfig) {
+    let net = UmaConfig { base_width: 4, levels: 3, axes: Axes::Three, ..UmaConfig::default() };
+    let patch = PatchConfig { size: [4, 16, 16], foreground_share: 0.5, overlap: 0.25 };
+    let precision = Precision::Bf16;
+    let config = TrainingConfig { patch: Some(patch), precision, ..config(16) };
+    (Architecture::Uma { config: net, shape: SHAPE }, config)
+}
+
+#[test]
+fn volumes_are_learned_by_patches_and_predicted_by_windows() {
+    let (cases, validation, test) =
+        (stacks(16, 6, 32, 1), stacks(2, 6, 32, 2), stacks(4, 6, 32, 3));
+    let (architecture, config) = deep();
+    let (mut model, outcome, _) = train(&architecture, &config, (&cases, &validation), None);
+    let windows = WindowConfig { size: [4, 16, 16], overlap: 0.5 };
+    let images = test.images.chunks_exact(test.image_len());
+    let found: Vec<f32> = images
+        .flat_map(|image| {
+            predict_image(model.trainable_mut(), image, test.size, Some(&windows)).unwrap()
+        })
+        .collect();
+    let dice = mean_dice(&found, test.truth.as_ref().unwrap(), test.n_cases(), 1);
+    assert!(dice > 0.8, "{dice}, {:?}", outcome.metrics.last());
+}
+
+#[test]
+fn threads_and_recomputing_leave_a_training_on_volumes_as_it_is() {
+    let (cases, validation) = (stacks(4, 6, 24, 1), stacks(1, 6, 24, 2));
+    let (architecture, config) = deep();
+    let config = TrainingConfig { epochs: 2, ..config };
+    let run = |n_threads: usize, recompute: bool| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
+        pool.install(|| {
+            let streams = streams(11);
+            let mut model = Model::new(&architecture, &streams).unwrap();
+            let training = Training {
+                config: &config,
+                train: &cases,
+                validation: Some(&validation),
+                recompute,
+                streams: &streams,
+            };
+            training.run(model.trainable_mut(), &mut Hooks::default(), None).unwrap();
+            bytes(&model)
+        })
+    };
+    let alone = run(1, false);
+    assert!(alone == run(3, false) && alone == run(2, true) && alone == run(16, false));
 }

@@ -1,17 +1,23 @@
 //! Networks, losses and optimizers over channels-last buffers.
 
+mod assembly;
 mod augment;
+mod axes;
 mod checkpoint;
 mod config;
 mod container;
 mod error;
+mod feed;
 mod layers;
 #[cfg(test)]
 mod learning_tests;
 mod loss;
 mod metrics;
 mod model;
+mod optimizer_config;
 mod parameters;
+mod patches;
+mod precision;
 mod quality;
 mod real;
 mod samples;
@@ -24,24 +30,30 @@ mod training_config;
 mod uma;
 mod unet;
 mod weights;
+mod windows;
 
 pub use augment::{AugmentationConfig, Placement};
+pub use axes::Axes;
 pub use checkpoint::Checkpoint;
 pub use config::{
     AuemConfig, AuemDecoders, AuxiliaryConfig, ConsistencyConfig, SingleConfig, TaskShape,
     UmaConfig,
 };
 pub use error::NetsError;
+pub use kernels::Volume;
 pub use loss::{
     LossAt, LossConfig, LossGradients, LossMaps, LossScratch, LossTask, LossTerms,
     UncertaintyRange, loss_of_case, losses_of_batch,
 };
 pub use metrics::{EpochMetrics, QualityMeans};
-pub use model::{ImageSize, QualityReport, StepAt, StepReport, Streams, Trainable};
+pub use model::{QualityReport, StepAt, StepReport, Streams, Trainable};
+pub use optimizer_config::OptimizerConfig;
 pub use parameters::{Buffer, Entry, Layout, NamedTensor, Parameters, ParametersError};
+pub use patches::{PatchConfig, Region};
+pub use precision::{Execution, Precision};
 pub use quality::{
-    EntropyDomain, EntropyForm, QualityConfig, QualityMaps, QualityScore, VarianceForm,
-    calibration_maps, score_case,
+    CaseQuality, EntropyDomain, EntropyForm, QualityConfig, QualityMaps, QualityScore,
+    VarianceForm, calibration_maps, score_case, score_cases,
 };
 pub use real::Real;
 pub use samples::{Batch, Samples, mean_dice};
@@ -54,12 +66,16 @@ pub use unet::{Unet, UnetConfig, UnetError};
 pub use weights::{
     Architecture, Model, ModelInfo, from_tensors, read_model, to_var_map, write_model,
 };
+pub use windows::{WindowConfig, predict_image};
 
-/// The vector instructions that networks run on: trained bytes depend on them.
-pub fn instruction_set() -> &'static str {
-    match kernels::Isa::current() {
-        kernels::Isa::Portable => "portable",
-        kernels::Isa::Avx2 => "avx2",
-        kernels::Isa::Avx512 => "avx512",
+/// The vector instructions that networks run on in a number format: trained bytes depend on them.
+pub fn instruction_set(precision: Precision) -> &'static str {
+    match (kernels::Isa::current(), precision) {
+        (kernels::Isa::Portable, _) => "portable",
+        (kernels::Isa::Avx2, _) => "avx2",
+        // The tiles of AMX are for bf16 only.
+        (kernels::Isa::AmxSplit, _) => "amx-split",
+        (kernels::Isa::Amx, Precision::Bf16) => "amx",
+        (kernels::Isa::Avx512 | kernels::Isa::Amx, _) => "avx512",
     }
 }

@@ -12,8 +12,11 @@
 //! σ and p come from different networks, and no path leads from one to the other: detaching either in the
 //! gradient of the other would change nothing, so there is no such switch.
 //! Deviation: ε = 1e-6 and k are ours (the paper: 0 and 1); without AUEM `w = 1`, `σ = 0`.
+//!
+//! Steps run [`losses_of_batch`], vectorized in f32 with sums in f64; [`loss_of_case`] is the same in plain f64, the
+//! measure of all other versions.
 
-use rayon::prelude::*;
+use kernels::{LossCase, UmaLoss};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +61,7 @@ impl UncertaintyRange {
 pub struct LossConfig {
     /// λ of Eq. 8, in [0, 100]; 0 switches the Dice term off. Default 1 (the paper's).
     pub lambda: f64,
-    /// k in `w = e^(−kσ)`, in [0, 10]. Default 1 (Eq. 1).
+    /// k in `w = e^(−kσ)`, in [0, 10], and at most 80/τ with a symmetric range. Default 1 (Eq. 1).
     pub weight_temperature: f64,
     /// Range of σ. Default the sigmoid (Eq. 1).
     pub uncertainty_range: UncertaintyRange,
@@ -107,12 +110,14 @@ impl LossConfig {
                 tau,
                 good,
             )?;
+            let (field, power) = ("loss.weight_temperature", weight_temperature * tau);
+            NetsError::check(field, "at most 80 / tau, or weights overflow", power, power <= 80.0)?;
         }
         Ok(())
     }
 }
 
-/// The maps of one case, all `[row, column, structure]`.
+/// The maps of one case, all `[slice, row, column, structure]`.
 #[derive(Clone, Debug)]
 pub struct LossMaps<'a, T> {
     /// Logits of the predictor.
@@ -143,6 +148,13 @@ pub struct LossTerms {
     pub consistency: f64,
     /// `L`, Eq. 8.
     pub total: f64,
+}
+
+impl From<kernels::LossValues> for LossTerms {
+    fn from(values: kernels::LossValues) -> Self {
+        let kernels::LossValues { cross_entropy, dice, consistency, total } = values;
+        Self { cross_entropy, dice, consistency, total }
+    }
 }
 
 impl LossTerms {
@@ -179,6 +191,24 @@ pub struct LossAt<'a> {
     pub gradient_scale: f64,
     /// Structures interleaved in the maps.
     pub n_structures: usize,
+}
+
+impl LossAt<'_> {
+    /// The settings of the vectorized version.
+    fn vectorized(&self) -> UmaLoss {
+        let range = self.config.uncertainty_range;
+        UmaLoss {
+            cross_entropy: 1.0,
+            dice: self.config.lambda,
+            consistency: self.alpha,
+            weight_temperature: self.config.weight_temperature,
+            uncertainty_offset: range.value(0.0),
+            uncertainty_slope: range.slope(),
+            dice_epsilon: self.config.dice_epsilon,
+            gradient_scale: self.gradient_scale,
+            n_structures: self.n_structures,
+        }
+    }
 }
 
 /// Buffers of [`loss_of_case`], kept between steps.
@@ -331,23 +361,32 @@ fn backward<T: Real>(
     }
 }
 
-/// One case of a batch, with its place for gradients and its scratch.
+/// One case of a batch, with its place for gradients.
 #[derive(Debug)]
 pub struct LossTask<'a> {
     /// Logits and labels.
     pub maps: LossMaps<'a, f32>,
     /// Where the gradients go.
     pub gradients: LossGradients<'a, f32>,
-    /// Buffers of this place in the batch.
-    pub scratch: &'a mut LossScratch,
 }
 
-/// Losses of all cases of a batch, in parallel; the order of arithmetic does not depend on the threads.
+/// Losses of all cases of a batch, all cores also on a single case; the order of arithmetic does not depend on the
+/// threads.
+///
+/// # Panics
+/// When the maps of a case differ in length or number.
 pub fn losses_of_batch(at: &LossAt<'_>, tasks: Vec<LossTask<'_>>) -> Vec<LossTerms> {
-    tasks
-        .into_par_iter()
-        .map(|mut task| loss_of_case(at, &task.maps, task.scratch, &mut task.gradients))
-        .collect()
+    let mut cases: Vec<LossCase<'_>> = tasks
+        .into_iter()
+        .map(|LossTask { maps, gradients }| LossCase {
+            prediction: maps.prediction,
+            uncertainty: maps.uncertainty,
+            labels: maps.labels,
+            prediction_gradient: gradients.prediction,
+            uncertainty_gradients: gradients.uncertainty,
+        })
+        .collect();
+    at.vectorized().run(&mut cases).into_iter().map(LossTerms::from).collect()
 }
 
 #[cfg(test)]
@@ -541,6 +580,61 @@ mod tests {
         assert_eq!(empty.run(&LossConfig::default(), 1.0).0.total, 0.0);
     }
 
+    /// The vectorized version of a case.
+    fn vectorized(
+        case: &Case,
+        config: &LossConfig,
+        alpha: f64,
+    ) -> (LossTerms, Vec<f32>, Vec<Vec<f32>>) {
+        let narrow = |map: &Vec<f64>| map.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        let logits = narrow(&case.prediction);
+        let estimates: Vec<Vec<f32>> = case.uncertainty.iter().map(narrow).collect();
+        let mut prediction = vec![f32::NAN; logits.len()];
+        let mut uncertainty = vec![prediction.clone(); estimates.len()];
+        let maps = LossMaps {
+            prediction: &logits,
+            uncertainty: estimates.iter().map(Vec::as_slice).collect(),
+            labels: case.labels.iter().map(Vec::as_slice).collect(),
+        };
+        let gradients = LossGradients {
+            prediction: &mut prediction,
+            uncertainty: uncertainty.iter_mut().map(Vec::as_mut_slice).collect(),
+        };
+        let n_structures = case.n_structures;
+        let at = LossAt { config, alpha, gradient_scale: 1.0, n_structures };
+        let terms = losses_of_batch(&at, vec![LossTask { maps, gradients }]);
+        (terms[0], prediction, uncertainty)
+    }
+
+    #[test]
+    fn the_vectorized_version_agrees_with_the_plain_one_under_every_switch() {
+        let plain = LossConfig::default();
+        let symmetric = UncertaintyRange::Symmetric { tau: 1.5 };
+        let configs = [
+            (plain, 1.0),
+            (plain, 0.0),
+            (LossConfig { lambda: 0.0, ..plain }, 0.3),
+            (LossConfig { lambda: 2.5, weight_temperature: 1.7, dice_epsilon: 0.0, ..plain }, 0.7),
+            (LossConfig { uncertainty_range: symmetric, ..plain }, 1.0),
+        ];
+        let mut bare = Case::worked();
+        bare.uncertainty.clear();
+        let two = Case { n_structures: 2, ..Case::worked() };
+        for (config, alpha) in configs {
+            for case in [&Case::worked(), &bare, &two] {
+                let (terms, prediction, uncertainty) = case.run(&config, alpha);
+                let (fast, fast_prediction, fast_uncertainty) = vectorized(case, &config, alpha);
+                close(fast.cross_entropy, terms.cross_entropy);
+                close(fast.dice, terms.dice);
+                close(fast.consistency, terms.consistency);
+                close(fast.total, terms.total);
+                let gradients = prediction.iter().chain(uncertainty.iter().flatten());
+                let fast = fast_prediction.iter().chain(fast_uncertainty.iter().flatten());
+                fast.zip(gradients).for_each(|(&fast, &plain)| close(f64::from(fast), plain));
+            }
+        }
+    }
+
     #[test]
     fn ranges_are_checked() {
         let good = LossConfig::default();
@@ -550,6 +644,11 @@ mod tests {
             LossConfig { weight_temperature: f64::NAN, ..good },
             LossConfig { dice_epsilon: 2.0, ..good },
             LossConfig { uncertainty_range: UncertaintyRange::Symmetric { tau: 0.0 }, ..good },
+            LossConfig {
+                weight_temperature: 9.0,
+                uncertainty_range: UncertaintyRange::Symmetric { tau: 9.0 },
+                ..good
+            },
         ] {
             assert!(matches!(bad.validate(), Err(NetsError::Config { .. })), "{bad:?}");
         }

@@ -1,16 +1,18 @@
 //! What the training loop needs of a model, and what a step tells.
 
+use kernels::Volume;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Architecture, Batch, EpochMetrics, LossTerms, NetsError, Parameters, TaskShape, real::sigmoid,
+    Architecture, Batch, EpochMetrics, Execution, LossTerms, NetsError, Parameters, TaskShape,
+    real::sigmoid,
 };
 
 /// Opens the random stream of a purpose and its parts; numbers are uniform in `[0, 1)`.
 ///
 /// The same arguments must give the same numbers at any time: training draws by (epoch, case id) only, so an
 /// interrupted training goes on as if nothing had happened.
-pub type Streams<'a> = &'a dyn Fn(&str, &[&str]) -> Box<dyn FnMut() -> f64>;
+pub type Streams<'a> = &'a (dyn Fn(&str, &[&str]) -> Box<dyn FnMut() -> f64> + Sync);
 
 /// The moment of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,9 @@ pub trait Trainable {
     /// All that is needed to build it again, but its weights.
     fn architecture(&self) -> Architecture;
 
+    /// Sets how all later passes are computed.
+    fn set_execution(&mut self, execution: Execution);
+
     /// Prepares for the epoch after those of `history`.
     fn begin_epoch(&mut self, history: &[EpochMetrics]) {
         let _ = history;
@@ -83,11 +88,12 @@ pub trait Trainable {
     /// [`NetsError::NotFinite`] for a loss that is NaN or infinite, [`NetsError::Unet`] for sizes that do not fit.
     fn step(&mut self, batch: &Batch, at: StepAt) -> Result<StepReport, NetsError>;
 
-    /// Probabilities `[case, row, column, structure]` of the primary head, for images `[case, row, column, channel]`.
+    /// Probabilities `[case, slice, row, column, structure]` of the primary head, for images
+    /// `[case, slice, row, column, channel]` of axes `volume`.
     ///
     /// # Errors
     /// [`NetsError::Unet`] for sizes that do not fit.
-    fn predict(&mut self, images: &[f32], size: ImageSize) -> Result<Vec<f32>, NetsError>;
+    fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError>;
 
     /// Names and parameters of its networks, in a fixed order.
     fn parts(&self) -> Vec<(&'static str, &Parameters)>;
@@ -96,20 +102,11 @@ pub trait Trainable {
     fn parts_mut(&mut self) -> Vec<(&'static str, &mut Parameters)>;
 }
 
-/// Number and size of images in a buffer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImageSize {
-    /// Images in the buffer.
-    pub n_cases: usize,
-    /// Rows of each.
-    pub rows: usize,
-    /// Columns of each.
-    pub columns: usize,
-}
-
 /// Probabilities of logits.
 pub(crate) fn probabilities(logits: &[f32]) -> Vec<f32> {
-    logits.iter().map(|&x| sigmoid(f64::from(x)) as f32).collect()
+    let mut values = vec![0.0; logits.len()];
+    kernels::sigmoids(logits, &mut values);
+    values
 }
 
 /// Makes `buffer` hold `len` zeros without giving memory back.

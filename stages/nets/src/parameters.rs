@@ -126,16 +126,15 @@ impl Parameters {
         &mut self.values[self.entries[index].range.clone()]
     }
 
-    /// Values and gradient of the entry `index`.
-    pub fn entry_and_gradient(&mut self, index: usize) -> (&[f32], &mut [f32]) {
-        let range = self.entries[index].range.clone();
-        (&self.values[range.clone()], &mut self.gradients[range])
+    /// The place after all layers so far.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { entry: self.entries.len(), buffer: self.buffers.len() }
     }
 
-    /// Gradients of two different entries, to be added to.
-    pub(crate) fn gradient_pair(&mut self, entries: [usize; 2]) -> [&mut [f32]; 2] {
-        let ranges = entries.map(|index| self.entries[index].range.clone());
-        self.gradients.get_disjoint_mut(ranges).expect("entries do not overlap")
+    /// What layers work with: all of it.
+    pub(crate) fn part(&mut self) -> Part<'_> {
+        let Self { values, gradients, entries, buffers } = self;
+        Part { values, entries, gradients, first_gradient: 0, buffers, first_buffer: 0 }
     }
 
     /// Index of the entry called `name`.
@@ -201,6 +200,67 @@ impl Parameters {
         let buffers =
             self.buffers.iter().map(|buffer| (buffer.name.as_str(), vec![buffer.values.len()]));
         entries.chain(buffers).collect()
+    }
+}
+
+/// A place between layers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    entry: usize,
+    buffer: usize,
+}
+
+/// Parameters as layers see them: all values, and the gradients and running statistics of some layers.
+///
+/// Parts of different layers can be worked with side by side.
+#[derive(Debug)]
+pub(crate) struct Part<'a> {
+    values: &'a [f32],
+    entries: &'a [Entry],
+    gradients: &'a mut [f32],
+    first_gradient: usize,
+    buffers: &'a mut [Buffer],
+    first_buffer: usize,
+}
+
+impl<'a> Part<'a> {
+    /// Values of the entry `index`.
+    pub(crate) fn entry(&self, index: usize) -> &'a [f32] {
+        &self.values[self.entries[index].range.clone()]
+    }
+
+    /// Gradients of different entries, to be added to.
+    pub(crate) fn gradients<const N: usize>(&mut self, entries: [usize; N]) -> [&mut [f32]; N] {
+        let first = self.first_gradient;
+        let ranges = entries.map(|index| {
+            let Range { start, end } = self.entries[index].range;
+            start - first..end - first
+        });
+        self.gradients.get_disjoint_mut(ranges).expect("entries do not overlap")
+    }
+
+    /// Running statistics, to be updated.
+    pub(crate) fn buffers<const N: usize>(&mut self, buffers: [usize; N]) -> [&mut [f32]; N] {
+        let own = buffers.map(|index| index - self.first_buffer);
+        let found = self.buffers.get_disjoint_mut(own).expect("a layer's buffers are different");
+        found.map(|buffer| buffer.values.as_mut_slice())
+    }
+
+    /// Splits off the entries and buffers from those of `mark` on.
+    pub(crate) fn split(self, Mark { entry, buffer }: Mark) -> (Self, Self) {
+        let Self { values, entries, gradients, first_gradient, buffers, first_buffer } = self;
+        let start = entries.get(entry).map_or(values.len(), |entry| entry.range.start);
+        let (gradients, later_gradients) = gradients.split_at_mut(start - first_gradient);
+        let (buffers, later_buffers) = buffers.split_at_mut(buffer - first_buffer);
+        let later = Self {
+            values,
+            entries,
+            gradients: later_gradients,
+            first_gradient: start,
+            buffers: later_buffers,
+            first_buffer: buffer,
+        };
+        (Self { values, entries, gradients, first_gradient, buffers, first_buffer }, later)
     }
 }
 
@@ -289,6 +349,19 @@ mod tests {
         read.values.fill(0.0);
         read.import(&tensors).unwrap();
         assert_eq!(read, written);
+    }
+
+    #[test]
+    fn parts_hold_their_own_gradients_and_buffers() {
+        let mut parameters = small();
+        let (mut first, mut second) = parameters.part().split(Mark { entry: 1, buffer: 0 });
+        first.gradients([0])[0].fill(1.0);
+        let [up, bias] = second.gradients([1, 2]);
+        (up[0], bias[1]) = (2.0, 3.0);
+        second.buffers([0])[0][1] = 4.0;
+        assert_eq!(first.entry(2), second.entry(2));
+        assert_eq!(parameters.gradients[11..14], [1.0, 2.0, 0.0]);
+        assert_eq!((parameters.gradients[25], parameters.buffers[0].values[1]), (3.0, 4.0));
     }
 
     #[test]

@@ -1,23 +1,23 @@
 //! Cases for training as plain buffers, batches of them, their majority vote and their Dice.
 
-use crate::{NetsError, Placement, TaskShape};
+use kernels::Volume;
+
+use crate::{NetsError, Placement, Region, TaskShape};
 
 /// A set of cases of one size, held in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples {
     /// One id per case; a key of the augmentation's randomness.
     pub ids: Vec<String>,
-    /// Rows of every case.
-    pub rows: usize,
-    /// Columns of every case.
-    pub columns: usize,
+    /// Axes of every case, `[slice, row, column]`; 2-D has one slice.
+    pub size: [usize; 3],
     /// Channels of every image.
     pub n_channels: usize,
     /// Structures of every label.
     pub n_structures: usize,
-    /// Images `[case, row, column, channel]`, finite, normalized by the caller.
+    /// Images `[case, slice, row, column, channel]`, finite, normalized by the caller.
     pub images: Vec<f32>,
-    /// Per source, labels `[case, row, column, structure]` of 0 and 1.
+    /// Per source, labels `[case, slice, row, column, structure]` of 0 and 1.
     pub labels: Vec<Vec<u8>>,
     /// Clean masks shaped as a label, for validation only; never seen by a network.
     pub truth: Option<Vec<u8>>,
@@ -40,12 +40,12 @@ impl Samples {
 
     /// Values of one mask.
     pub(crate) fn mask_len(&self) -> usize {
-        self.rows * self.columns * self.n_structures
+        self.size.iter().product::<usize>() * self.n_structures
     }
 
     /// Values of one image.
     pub(crate) fn image_len(&self) -> usize {
-        self.rows * self.columns * self.n_channels
+        self.size.iter().product::<usize>() * self.n_channels
     }
 
     /// Checks lengths, that images are finite and that masks hold 0 and 1 only.
@@ -55,16 +55,17 @@ impl Samples {
     /// (the clean masks count as the source after the last).
     pub fn validate(&self) -> Result<(), NetsError> {
         self.shape().validate()?;
-        for (field, value) in [("rows", self.rows), ("columns", self.columns)] {
+        let [slices, rows, columns] = self.size;
+        for (field, value) in [("slices", slices), ("rows", rows), ("columns", columns)] {
             NetsError::check(field, "at least 1", value, value > 0)?;
         }
         let n_cases = self.n_cases();
-        let image = [n_cases, self.rows, self.columns, self.n_channels];
-        let axes = "[case, row, column, channel]";
+        let image = [n_cases, slices, rows, columns, self.n_channels];
+        let axes = "[case, slice, row, column, channel]";
         NetsError::check_len("images", axes, &image, self.images.len())?;
         self.check_finite()?;
-        let mask = [n_cases, self.rows, self.columns, self.n_structures];
-        let axes = "[case, row, column, structure]";
+        let mask = [n_cases, slices, rows, columns, self.n_structures];
+        let axes = "[case, slice, row, column, structure]";
         for (source_idx, label) in self.labels.iter().chain(&self.truth).enumerate() {
             NetsError::check_len(
                 &format!("labels of source {source_idx}"),
@@ -85,10 +86,12 @@ impl Samples {
             return Ok(());
         };
         let (case, pixel) = (place / self.image_len(), place % self.image_len() / self.n_channels);
+        let [_, rows, columns] = self.size;
         Err(NetsError::ImageNotFinite {
             case: self.ids[case].clone(),
-            row: pixel / self.columns,
-            column: pixel % self.columns,
+            slice: pixel / (rows * columns),
+            row: pixel / columns % rows,
+            column: pixel % columns,
             channel: place % self.n_channels,
         })
     }
@@ -96,9 +99,22 @@ impl Samples {
     /// Pixels that more than half of the sources mark, shaped as a label; a tie is background.
     pub fn majority_vote(&self) -> Vec<u8> {
         let len = self.n_cases() * self.mask_len();
-        let n_votes = |place: usize| self.labels.iter().filter(|label| label[place] > 0).count();
-        (0..len).map(|place| u8::from(2 * n_votes(place) > self.labels.len())).collect()
+        (0..len).map(|place| u8::from(self.is_voted(place))).collect()
     }
+
+    /// Whether more than half of the sources mark the place `place` of their labels.
+    pub(crate) fn is_voted(&self, place: usize) -> bool {
+        2 * self.labels.iter().filter(|label| label[place] > 0).count() > self.labels.len()
+    }
+}
+
+/// A case of a batch: which one, how it is moved, and where the part that is seen begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Draw {
+    pub(crate) case: usize,
+    pub(crate) placement: Placement,
+    /// First slice, row and column.
+    pub(crate) corner: [usize; 3],
 }
 
 /// Cases on their way through a network, as f32.
@@ -106,54 +122,68 @@ impl Samples {
 pub struct Batch {
     /// Number of cases.
     pub n_cases: usize,
-    /// Rows of every case.
-    pub rows: usize,
-    /// Columns of every case.
-    pub columns: usize,
-    /// Images `[case, row, column, channel]`.
+    /// Axes of every case, `[slice, row, column]`; 2-D has one slice.
+    pub size: [usize; 3],
+    /// Images `[case, slice, row, column, channel]`.
     pub images: Vec<f32>,
-    /// Per source, labels `[case, row, column, structure]` in [0, 1].
+    /// Per source, labels `[case, slice, row, column, structure]` in [0, 1].
     pub labels: Vec<Vec<f32>>,
 }
 
 impl Batch {
+    /// Axes of the whole batch.
+    pub fn volume(&self) -> Volume {
+        let [slices, rows, columns] = self.size;
+        Volume { batch: self.n_cases, slices, rows, columns }
+    }
+
+    /// Pixels of one case.
+    pub(crate) fn n_pixels(&self) -> usize {
+        self.size.iter().product()
+    }
+
     /// Checks that there is a pixel, the number of sources, and all lengths.
     ///
     /// # Errors
     /// [`NetsError::Count`] or [`NetsError::Shape`] for the first fault.
     pub fn check(&self, shape: TaskShape) -> Result<(), NetsError> {
-        if self.n_cases * self.rows * self.columns == 0 {
+        if self.volume().n_pixels() == 0 {
             return Err(NetsError::Empty { split: "batch" });
         }
         let (expected, found) = (shape.n_sources, self.labels.len());
         if expected != found {
             return Err(NetsError::Count { what: "sources of a batch", expected, found });
         }
-        let image = [self.n_cases, self.rows, self.columns, shape.n_channels];
-        NetsError::check_len("images", "[case, row, column, channel]", &image, self.images.len())?;
-        let mask = [self.n_cases, self.rows, self.columns, shape.n_structures];
-        self.labels.iter().try_for_each(|label| {
-            NetsError::check_len("labels", "[case, row, column, structure]", &mask, label.len())
-        })
+        let [slices, rows, columns] = self.size;
+        let image = [self.n_cases, slices, rows, columns, shape.n_channels];
+        let axes = "[case, slice, row, column, channel]";
+        NetsError::check_len("images", axes, &image, self.images.len())?;
+        let mask = [self.n_cases, slices, rows, columns, shape.n_structures];
+        let axes = "[case, slice, row, column, structure]";
+        self.labels
+            .iter()
+            .try_for_each(|label| NetsError::check_len("labels", axes, &mask, label.len()))
     }
 
-    /// Replaces the content by the cases `idx` of `samples`, each moved by its placement; memory is reused.
-    pub(crate) fn fill(&mut self, samples: &Samples, cases: &[(usize, Placement)]) {
-        (self.n_cases, self.rows, self.columns) = (cases.len(), samples.rows, samples.columns);
-        let (image_len, mask_len) = (samples.image_len(), samples.mask_len());
-        self.images.resize(cases.len() * image_len, 0.0);
+    /// Replaces the content by parts of axes `size` of `samples`, as `draws` say; memory is reused.
+    pub(crate) fn fill(&mut self, samples: &Samples, size: [usize; 3], draws: &[Draw]) {
+        (self.n_cases, self.size) = (draws.len(), size);
+        let region = |draw: &Draw| Region { whole: samples.size, corner: draw.corner, size };
+        let n_pixels = self.n_pixels();
+        let [image_len, mask_len] =
+            [samples.n_channels, samples.n_structures].map(|depth| n_pixels * depth);
+        let (whole_image, whole_mask) = (samples.image_len(), samples.mask_len());
+        self.images.resize(draws.len() * image_len, 0.0);
         self.labels.resize_with(samples.labels.len(), Vec::new);
-        for (slot, (case, placement)) in cases.iter().enumerate() {
-            let source = &samples.images[case * image_len..][..image_len];
-            let target = &mut self.images[slot * image_len..][..image_len];
-            placement.move_image(source, (samples.rows, samples.columns), target);
+        for (draw, target) in draws.iter().zip(self.images.chunks_exact_mut(image_len.max(1))) {
+            let source = &samples.images[draw.case * whole_image..][..whole_image];
+            draw.placement.move_image(source, region(draw), target);
         }
         for (label, target) in samples.labels.iter().zip(&mut self.labels) {
-            target.resize(cases.len() * mask_len, 0.0);
-            for (slot, (case, placement)) in cases.iter().enumerate() {
-                let source = &label[case * mask_len..][..mask_len];
-                let target = &mut target[slot * mask_len..][..mask_len];
-                placement.move_mask(source, (samples.rows, samples.columns), target);
+            target.resize(draws.len() * mask_len, 0.0);
+            for (draw, target) in draws.iter().zip(target.chunks_exact_mut(mask_len.max(1))) {
+                let source = &label[draw.case * whole_mask..][..whole_mask];
+                draw.placement.move_mask(source, region(draw), target);
             }
         }
     }
@@ -215,8 +245,7 @@ mod tests {
     fn two_cases() -> Samples {
         Samples {
             ids: vec!["a".into(), "b".into()],
-            rows: 1,
-            columns: 2,
+            size: [1, 1, 2],
             n_channels: 1,
             n_structures: 1,
             images: vec![0.0, 1.0, 2.0, 3.0],
@@ -250,17 +279,23 @@ mod tests {
         let fault = samples.validate().unwrap_err();
         assert_eq!(
             fault.to_string(),
-            "image of case `b` is not finite at row 0, column 1, channel 0"
+            "image of case `b` is not finite at slice 0, row 0, column 1, channel 0"
         );
     }
 
     #[test]
     fn batches_take_cases_in_the_order_asked_for() {
         let mut batch = Batch::default();
-        batch.fill(&two_cases(), &[(1, Placement::default()), (0, Placement::default())]);
+        let case = |case| Draw { case, ..Draw::default() };
+        batch.fill(&two_cases(), [1, 1, 2], &[case(1), case(0)]);
         assert_eq!(batch.images, [2.0, 3.0, 0.0, 1.0]);
         assert_eq!(batch.labels, [[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 1.0, 0.0]]);
         assert_eq!(batch.count_empty(), (4, 1));
+        let right = |case| Draw { corner: [0, 0, 1], ..Draw { case, ..Draw::default() } };
+        batch.fill(&two_cases(), [1, 1, 1], &[right(1), right(0), right(1)]);
+        assert_eq!((batch.n_cases, batch.size), (3, [1, 1, 1]));
+        assert_eq!(batch.images, [3.0, 1.0, 3.0]);
+        assert_eq!(batch.labels, [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]);
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //!
 //! Loss: cross-entropy plus λ times Dice, Eqs. 1 and 3 of arXiv 2304.00466v2 with `w = 1`, `σ = 0`.
 
+use kernels::Volume;
+
 use crate::{
-    Architecture, Batch, ImageSize, LossAt, LossGradients, LossMaps, LossScratch, LossTask,
-    LossTerms, NetsError, Parameters, SingleConfig, StepAt, StepReport, Streams, TaskShape,
-    Trainable, Unet, losses_of_batch,
+    Architecture, Batch, Execution, LossAt, LossGradients, LossMaps, LossTask, LossTerms,
+    NetsError, Parameters, SingleConfig, StepAt, StepReport, Streams, TaskShape, Trainable, Unet,
+    losses_of_batch,
     model::{not_finite, probabilities, zeros},
 };
 
@@ -15,7 +17,6 @@ pub struct SingleNet {
     config: SingleConfig,
     shape: TaskShape,
     unet: Unet,
-    scratch: Vec<LossScratch>,
     gradients: Vec<Vec<Vec<f32>>>,
 }
 
@@ -33,7 +34,7 @@ impl SingleNet {
         shape.validate()?;
         let unet = Unet::new(config.unet(shape), &mut *streams("nets.init", &["backbone"]))?;
         let gradients = vec![vec![Vec::new()]];
-        Ok(Self { config: *config, shape, unet, scratch: Vec::new(), gradients })
+        Ok(Self { config: *config, shape, unet, gradients })
     }
 
     /// The settings it was built with.
@@ -42,25 +43,19 @@ impl SingleNet {
     }
 
     fn losses(&mut self, batch: &Batch) -> Vec<LossTerms> {
-        let len = batch.rows * batch.columns * self.shape.n_structures;
-        self.scratch.resize_with(batch.n_cases, LossScratch::default);
+        let len = batch.n_pixels() * self.shape.n_structures;
         zeros(&mut self.gradients[0][0], len * batch.n_cases);
         let logits = self.unet.logits(0, 0);
         let places = self.gradients[0][0].chunks_exact_mut(len);
-        let tasks =
-            places.zip(&mut self.scratch).enumerate().map(|(case, (prediction, scratch))| {
-                let of_case = case * len..(case + 1) * len;
-                let maps = LossMaps {
-                    prediction: &logits[of_case.clone()],
-                    uncertainty: Vec::new(),
-                    labels: batch.labels.iter().map(|map| &map[of_case.clone()]).collect(),
-                };
-                LossTask {
-                    maps,
-                    gradients: LossGradients { prediction, uncertainty: Vec::new() },
-                    scratch,
-                }
-            });
+        let tasks = places.enumerate().map(|(case, prediction)| {
+            let of_case = case * len..(case + 1) * len;
+            let maps = LossMaps {
+                prediction: &logits[of_case.clone()],
+                uncertainty: Vec::new(),
+                labels: batch.labels.iter().map(|map| &map[of_case.clone()]).collect(),
+            };
+            LossTask { maps, gradients: LossGradients { prediction, uncertainty: Vec::new() } }
+        });
         let at = LossAt {
             config: &self.config.loss,
             alpha: 0.0,
@@ -80,10 +75,14 @@ impl Trainable for SingleNet {
         Architecture::Single { config: self.config, shape: self.shape }
     }
 
+    fn set_execution(&mut self, execution: Execution) {
+        self.unet.set_execution(execution);
+    }
+
     fn step(&mut self, batch: &Batch, at: StepAt) -> Result<StepReport, NetsError> {
         batch.check(self.shape)?;
         self.unet.parameters_mut().zero_gradients();
-        self.unet.forward(&batch.images, batch.n_cases, batch.rows, batch.columns, true)?;
+        self.unet.forward(&batch.images, batch.volume(), true)?;
         let losses = self.losses(batch);
         let mut terms = LossTerms::default();
         losses.iter().for_each(|case| terms.add(case, 1.0 / losses.len() as f64));
@@ -103,8 +102,8 @@ impl Trainable for SingleNet {
         })
     }
 
-    fn predict(&mut self, images: &[f32], size: ImageSize) -> Result<Vec<f32>, NetsError> {
-        self.unet.forward(images, size.n_cases, size.rows, size.columns, false)?;
+    fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError> {
+        self.unet.forward(images, volume, false)?;
         Ok(probabilities(self.unet.logits(0, 0)))
     }
 

@@ -1,8 +1,10 @@
 //! What the tests of this crate share: random streams, noisy discs, and a model of three numbers.
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
+use kernels::Volume;
+
 use crate::{
-    Architecture, Batch, ImageSize, Layout, LossConfig, LossTerms, NetsError, Parameters, Samples,
+    Architecture, Batch, Execution, Layout, LossConfig, LossTerms, NetsError, Parameters, Samples,
     SingleConfig, StepAt, StepReport, TaskShape, Trainable, model::probabilities,
 };
 
@@ -26,8 +28,7 @@ pub(crate) fn streams(seed: u64) -> impl Fn(&str, &[&str]) -> Box<dyn FnMut() ->
 pub(crate) fn discs(n_cases: usize, side: usize, seed: u64) -> Samples {
     let streams = streams(seed);
     let mut samples = Samples {
-        rows: side,
-        columns: side,
+        size: [1, side, side],
         n_channels: 1,
         n_structures: 1,
         labels: vec![Vec::new(); 3],
@@ -54,6 +55,14 @@ pub(crate) fn discs(n_cases: usize, side: usize, seed: u64) -> Samples {
         }
         samples.ids.push(id);
     }
+    samples
+}
+
+/// `n_cases` volumes, each of `n_slices` slices with a disc of its own.
+pub(crate) fn stacks(n_cases: usize, n_slices: usize, side: usize, seed: u64) -> Samples {
+    let mut samples = discs(n_cases * n_slices, side, seed);
+    samples.size[0] = n_slices;
+    samples.ids = samples.ids.into_iter().step_by(n_slices).collect();
     samples
 }
 
@@ -88,6 +97,8 @@ impl Trainable for PixelNet {
         Architecture::Single { config: SingleConfig::default(), shape: self.shape() }
     }
 
+    fn set_execution(&mut self, _execution: Execution) {}
+
     fn step(&mut self, batch: &Batch, at: StepAt) -> Result<StepReport, NetsError> {
         batch.check(self.shape())?;
         self.parameters.zero_gradients();
@@ -121,7 +132,7 @@ impl Trainable for PixelNet {
         Ok(StepReport { terms, n_cases: batch.n_cases, n_primary, ..StepReport::default() })
     }
 
-    fn predict(&mut self, images: &[f32], _size: ImageSize) -> Result<Vec<f32>, NetsError> {
+    fn predict(&mut self, images: &[f32], _volume: Volume) -> Result<Vec<f32>, NetsError> {
         Ok(probabilities(&self.logits(images)))
     }
 

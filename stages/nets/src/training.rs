@@ -1,19 +1,24 @@
 //! The training loop: epochs of shuffled, moved batches, validation, the best epoch, checkpoints.
 //!
-//! Source: arXiv 2304.00466v2, IV-B (Adam, 1e-3, × 0.96 per epoch). Randomness: the order of an epoch is a
-//! function of (seed, epoch), the movement of a case of (seed, epoch, case id); nothing depends on what was drawn
-//! before. Deviation: epochs, batch size, augmentation and the choice of the epoch are not in the paper.
+//! Source: arXiv 2304.00466v2, IV-B (Adam, 1e-3, × 0.96 per epoch). Deviation: epochs, batch size, augmentation and
+//! the choice of the epoch are not in the paper.
 
-use std::ops::ControlFlow;
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
-use kernels::{AdamConfig, AdamState};
+use kernels::{Optimizer, OptimizerState, Volume, clip_factor, gradient_norm};
 
 use crate::{
-    Batch, Checkpoint, EpochMetrics, ImageSize, NetsError, Placement, Samples, Selection, StepAt,
-    Streams, Trainable, TrainingConfig,
+    Checkpoint, EpochMetrics, Execution, NetsError, Samples, Selection, StepAt, Streams, Trainable,
+    TrainingConfig, WindowConfig,
+    assembly::Assembly,
     checkpoint::{PartState, Snapshot},
-    learning_rate, mean_dice,
+    feed::Feed,
+    mean_dice,
     metrics::EpochSums,
+    predict_image,
 };
 
 /// Where a training stands, told after every step.
@@ -25,6 +30,17 @@ pub struct Progress {
     pub step: usize,
     /// Steps of the whole training.
     pub n_steps: usize,
+    /// Time since the first step of this run.
+    pub elapsed: Duration,
+    /// The part of it in which a step waited for its batch.
+    pub waited: Duration,
+}
+
+impl Progress {
+    /// Share of the time in which a step waited for its batch, in [0, 1].
+    pub fn waiting_share(&self) -> f64 {
+        self.waited.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
 }
 
 /// Error of a caller's callback.
@@ -81,7 +97,9 @@ pub struct Training<'a> {
     pub train: &'a Samples,
     /// Validation cases; none is possible with [`Selection::Last`].
     pub validation: Option<&'a Samples>,
-    /// Randomness: streams `nets.shuffle` of an epoch, `nets.augment` of an epoch and a case id.
+    /// Whether blocks are computed again on the way back, see [`Execution::recompute`]; changes no byte.
+    pub recompute: bool,
+    /// Randomness: streams `nets.shuffle` of an epoch, `nets.augment` and `nets.patch` of an epoch and a case id.
     pub streams: Streams<'a>,
 }
 
@@ -91,9 +109,16 @@ impl std::fmt::Debug for Training<'_> {
     }
 }
 
+/// The way by which batches come.
+struct Line {
+    feed: Feed,
+    steps_of_epoch: usize,
+    start: Instant,
+}
+
 /// What changes while a training runs, besides the model.
 struct State {
-    optimizers: Vec<AdamState>,
+    optimizers: Vec<OptimizerState>,
     best: Option<(usize, Vec<Snapshot>)>,
     metrics: Vec<EpochMetrics>,
 }
@@ -113,15 +138,36 @@ impl Training<'_> {
         resume: Option<&Checkpoint>,
     ) -> Result<Outcome, NetsError> {
         self.validate(model)?;
-        let vote = self.validation.map(Samples::majority_vote);
         if let Some(state) = resume {
-            state.check(model)?;
+            state.check(model, &self.config.optimizer_at(0))?;
         }
+        let (precision, recompute) = (self.config.precision, self.recompute);
+        model.set_execution(Execution { precision, recompute });
         let mut state = self.restore(model, resume);
-        let mut batch = Batch::default();
+        std::thread::scope(|scope| {
+            let assembly = Assembly::new(self.config, self.train, self.streams);
+            let steps_of_epoch = assembly.n_steps();
+            let mut steps = assembly.steps(state.metrics.len()..self.config.epochs);
+            let feed = Feed::start(scope, move |batch| {
+                steps.next().map(|filling| filling.put(batch)).is_some()
+            });
+            let mut line = Line { feed, steps_of_epoch, start: Instant::now() };
+            self.run_epochs(model, &mut state, &mut line, hooks)
+        })?;
+        Ok(finish(model, state))
+    }
+
+    fn run_epochs(
+        &self,
+        model: &mut dyn Trainable,
+        state: &mut State,
+        line: &mut Line,
+        hooks: &mut Hooks<'_>,
+    ) -> Result<(), NetsError> {
+        let vote = self.validation.map(Samples::majority_vote);
         for epoch in state.metrics.len()..self.config.epochs {
             model.begin_epoch(&state.metrics);
-            let mut metrics = self.run_epoch(model, &mut state, (epoch, &mut batch), hooks)?;
+            let mut metrics = self.run_epoch(model, state, (epoch, &mut *line), hooks)?;
             if let (Some(cases), Some(vote)) = (self.validation, &vote) {
                 let found = self.predict(model, cases)?;
                 let dice =
@@ -129,17 +175,17 @@ impl Training<'_> {
                 metrics.dice_vote = Some(dice(vote));
                 metrics.dice_truth = cases.truth.as_ref().map(dice);
             }
-            self.keep_best(model, &mut state, &metrics);
+            self.keep_best(model, state, &metrics);
             if let Some(tell) = &mut hooks.epoch {
                 tell(&metrics);
             }
             state.metrics.push(metrics);
             if let (Some(keep), true) = (&mut hooks.checkpoint, epoch + 1 < self.config.epochs) {
-                keep(&checkpoint(model, &state))
+                keep(&checkpoint(model, state))
                     .map_err(|source| NetsError::CheckpointSink { epoch, source })?;
             }
         }
-        Ok(finish(model, state))
+        Ok(())
     }
 
     fn validate(&self, model: &dyn Trainable) -> Result<(), NetsError> {
@@ -154,6 +200,12 @@ impl Training<'_> {
                 return empty("validation");
             }
             cases.validate()?;
+        }
+        if let Some(patch) = self.config.patch {
+            let (size, whole) = (patch.size, self.train.size);
+            if size.iter().zip(&whole).any(|(side, whole)| side > whole) {
+                return Err(NetsError::Patch { size, whole });
+            }
         }
         let truth = self.validation.is_some_and(|cases| cases.truth.is_some());
         match self.config.selection {
@@ -190,24 +242,20 @@ impl Training<'_> {
     /// Puts `resume` into the model, or takes the model as it is.
     fn restore(&self, model: &mut dyn Trainable, resume: Option<&Checkpoint>) -> State {
         let Some(from) = resume else {
+            let optimizer = self.config.optimizer_at(0);
             let optimizers =
-                model.parts().iter().map(|(_, part)| AdamState::new(part.values.len())).collect();
+                model.parts().iter().map(|(_, part)| optimizer.start(part.values.len())).collect();
             return State { optimizers, best: None, metrics: Vec::new() };
         };
         for ((_, parameters), part) in model.parts_mut().into_iter().zip(&from.parts) {
             part.now.put(parameters);
         }
-        let adam = |part: &PartState| AdamState {
-            first: part.first_moment.clone(),
-            second: part.second_moment.clone(),
-            step: from.n_updates,
-        };
         let best = from.best_epoch.map(|epoch| {
             let snapshots = from.parts.iter().filter_map(|part| part.best.clone()).collect();
             (epoch, snapshots)
         });
         State {
-            optimizers: from.parts.iter().map(adam).collect(),
+            optimizers: from.parts.iter().map(|part| part.optimizer.clone()).collect(),
             best,
             metrics: from.metrics.clone(),
         }
@@ -217,63 +265,43 @@ impl Training<'_> {
         &self,
         model: &mut dyn Trainable,
         state: &mut State,
-        (epoch, batch): (usize, &mut Batch),
+        (epoch, line): (usize, &mut Line),
         hooks: &mut Hooks<'_>,
     ) -> Result<EpochMetrics, NetsError> {
-        let rate = learning_rate(self.config.learning_rate, self.config.learning_rate_decay, epoch);
-        let adam_config = AdamConfig { learning_rate: rate, ..AdamConfig::default() };
-        let order = self.order(epoch);
-        let batches = batches(order.len(), self.config.batch_size);
-        let n_steps = batches.len() * self.config.epochs;
+        let optimizer = self.config.optimizer_at(epoch);
+        let n_steps = line.steps_of_epoch * self.config.epochs;
         let mut sums = EpochSums::default();
-        for (idx, range) in batches.iter().enumerate() {
-            let cases: Vec<_> = order[range.clone()]
-                .iter()
-                .map(|&case| (case, self.placement(epoch, case)))
-                .collect();
-            batch.fill(self.train, &cases);
-            let at = StepAt { epoch, step: epoch * batches.len() + idx, n_steps };
-            let report = model.step(batch, at)?;
+        for idx in 0..line.steps_of_epoch {
+            let at = StepAt { epoch, step: epoch * line.steps_of_epoch + idx, n_steps };
+            let batch = line.feed.take().expect("there is a batch for every step");
+            let report = model.step(&batch, at)?;
+            line.feed.give_back(batch);
             sums.add(&report);
             if report.has_gradient() {
-                for ((_, parameters), adam) in
-                    model.parts_mut().into_iter().zip(&mut state.optimizers)
-                {
-                    adam.update(&adam_config, &mut parameters.values, &parameters.gradients);
-                }
+                update(model, &mut state.optimizers, &optimizer, self.config.clip_norm);
             }
-            let progress = Progress { epoch, step: at.step + 1, n_steps };
+            let (elapsed, waited) = (line.start.elapsed(), line.feed.waited());
+            let progress = Progress { epoch, step: at.step + 1, n_steps, elapsed, waited };
             if let Some(tell) = &mut hooks.progress
                 && tell(progress).is_break()
             {
                 return Err(NetsError::Cancelled { epoch, step: at.step });
             }
         }
-        Ok(sums.finish(epoch, rate))
+        Ok(sums.finish(epoch, self.config.learning_rate_at(epoch)))
     }
 
-    /// The training cases in the order of `epoch`.
-    fn order(&self, epoch: usize) -> Vec<usize> {
-        let mut uniform = (self.streams)("nets.shuffle", &[&epoch.to_string()]);
-        let mut order: Vec<usize> = (0..self.train.n_cases()).collect();
-        for last in (1..order.len()).rev() {
-            let other = ((uniform() * (last + 1) as f64) as usize).min(last);
-            order.swap(last, other);
-        }
-        order
-    }
-
-    fn placement(&self, epoch: usize, case: usize) -> Placement {
-        if !self.config.augmentation.enabled {
-            return Placement::default();
-        }
-        let mut uniform =
-            (self.streams)("nets.augment", &[&epoch.to_string(), &self.train.ids[case]]);
-        self.config.augmentation.draw(&mut *uniform)
-    }
-
+    /// By windows of the size of a patch, if there are patches.
     fn predict(&self, model: &mut dyn Trainable, cases: &Samples) -> Result<Vec<f32>, NetsError> {
-        predict_all(model, cases, self.config.batch_size)
+        let Some(patch) = self.config.patch else {
+            return predict_all(model, cases, self.config.batch_size);
+        };
+        let windows = WindowConfig { size: patch.size, overlap: patch.overlap };
+        let mut all = Vec::with_capacity(cases.n_cases() * cases.mask_len());
+        for image in cases.images.chunks_exact(cases.image_len()) {
+            all.extend(predict_image(model, image, cases.size, Some(&windows))?);
+        }
+        Ok(all)
     }
 
     /// Score of the last epoch of `epochs`; none for a Dice before the primary head has learned something.
@@ -301,7 +329,7 @@ impl Training<'_> {
     }
 }
 
-/// Probabilities `[case, row, column, structure]` of all `cases`, `batch_size` at a time.
+/// Probabilities `[case, slice, row, column, structure]` of all `cases`, `batch_size` at a time.
 ///
 /// # Errors
 /// Those of [`Trainable::predict`].
@@ -312,45 +340,41 @@ pub fn predict_all(
 ) -> Result<Vec<f32>, NetsError> {
     let mut all = Vec::with_capacity(cases.n_cases() * cases.mask_len());
     for images in cases.images.chunks(cases.image_len().max(1) * batch_size.max(1)) {
-        let n_cases = images.len() / cases.image_len().max(1);
-        all.extend(
-            model
-                .predict(images, ImageSize { n_cases, rows: cases.rows, columns: cases.columns })?,
-        );
+        let batch = images.len() / cases.image_len().max(1);
+        let [slices, rows, columns] = cases.size;
+        all.extend(model.predict(images, Volume { batch, slices, rows, columns })?);
     }
     Ok(all)
 }
 
-/// Ranges of `n_cases` cut into `batch_size`; a last batch of one case joins the one before it, because
-/// normalization by the statistics of a single case is poor.
-fn batches(n_cases: usize, batch_size: usize) -> Vec<std::ops::Range<usize>> {
-    let mut ranges: Vec<_> = (0..n_cases)
-        .step_by(batch_size)
-        .map(|start| start..(start + batch_size).min(n_cases))
-        .collect();
-    if let [.., before, last] = ranges.as_mut_slice()
-        && last.len() == 1
-        && batch_size > 1
-    {
-        before.end = last.end;
-        ranges.pop();
+/// Changes all weights of `model` against their gradients, whose norm over all networks is limited to `limit`.
+fn update(
+    model: &mut dyn Trainable,
+    states: &mut [OptimizerState],
+    optimizer: &Optimizer,
+    limit: Option<f64>,
+) {
+    let factor = limit.map_or(1.0, |limit| {
+        let parts = model.parts();
+        let gradients: Vec<_> = parts.iter().map(|(_, part)| part.gradients.as_slice()).collect();
+        clip_factor(gradient_norm(&gradients), limit)
+    });
+    for ((_, part), state) in model.parts_mut().into_iter().zip(states) {
+        state.update(optimizer, factor, &mut part.values, &part.gradients);
     }
-    ranges
 }
 
 fn checkpoint(model: &dyn Trainable, state: &State) -> Checkpoint {
     let best = |idx: usize| state.best.as_ref().map(|(_, snapshots)| snapshots[idx].clone());
     let parts = model.parts().into_iter().zip(&state.optimizers).enumerate();
-    let parts = parts.map(|(idx, ((name, parameters), adam))| PartState {
+    let parts = parts.map(|(idx, ((name, parameters), optimizer))| PartState {
         name: name.to_owned(),
         now: Snapshot::take(parameters),
-        first_moment: adam.first.clone(),
-        second_moment: adam.second.clone(),
+        optimizer: optimizer.clone(),
         best: best(idx),
     });
     Checkpoint {
         parts: parts.collect(),
-        n_updates: state.optimizers.first().map_or(0, |adam| adam.step),
         best_epoch: state.best.as_ref().map(|(epoch, _)| *epoch),
         metrics: state.metrics.clone(),
     }
@@ -385,8 +409,13 @@ fn finish(model: &mut dyn Trainable, state: State) -> Outcome {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
+    use kernels::SgdConfig;
+
     use super::*;
-    use crate::testing::{PixelNet, discs, streams};
+    use crate::{
+        OptimizerConfig,
+        testing::{PixelNet, discs, streams},
+    };
 
     fn config(epochs: usize) -> TrainingConfig {
         TrainingConfig { epochs, batch_size: 3, learning_rate: 0.05, ..TrainingConfig::default() }
@@ -404,8 +433,13 @@ mod tests {
         };
         let mut hooks = Hooks { checkpoint: Some(&mut keep), ..Hooks::default() };
         let streams = streams(5);
-        let training =
-            Training { config, train: &train, validation: Some(&validation), streams: &streams };
+        let training = Training {
+            config,
+            train: &train,
+            validation: Some(&validation),
+            recompute: false,
+            streams: &streams,
+        };
         let outcome = training.run(&mut model, &mut hooks, resume.as_ref()).unwrap();
         (model, outcome, kept)
     }
@@ -422,6 +456,40 @@ mod tests {
         assert_eq!(done.1.metrics, whole.metrics[..3]);
     }
 
+    fn sgd(momentum: f64) -> OptimizerConfig {
+        OptimizerConfig::Sgd { momentum, nesterov: momentum > 0.0, weight_decay: 1e-4 }
+    }
+
+    #[test]
+    fn a_resumed_training_with_sgd_ends_in_the_same_bytes() {
+        for momentum in [0.0, 0.9] {
+            let optimizer = sgd(momentum);
+            let config = TrainingConfig { optimizer, clip_norm: Some(0.1), ..config(3) };
+            let (whole_model, whole, kept) = train(&config, None);
+            let (resumed_model, resumed, resumed_kept) = train(&config, Some(&kept[0]));
+            assert_eq!((resumed, &resumed_kept[..]), (whole, &kept[1..]));
+            assert_eq!(resumed_model.parameters, whole_model.parameters);
+        }
+    }
+
+    #[test]
+    fn clipping_shortens_the_step() {
+        // Plain descent: a step is the rate times the gradient, (3, 4) of norm 5.
+        let optimizer = Optimizer::Sgd(SgdConfig { learning_rate: 0.5, ..SgdConfig::default() });
+        for (limit, factor) in [(None, 1.0), (Some(6.0), 1.0), (Some(1.0), 0.2)] {
+            let mut model = PixelNet::new(3);
+            let n = model.parameters.values.len();
+            model.parameters.values.fill(1.0);
+            model.parameters.gradients.fill(0.0);
+            model.parameters.gradients[..2].copy_from_slice(&[3.0, 4.0]);
+            update(&mut model, &mut [optimizer.start(n)], &optimizer, limit);
+            let expected = [1.0 - 1.5 * factor, 1.0 - 2.0 * factor];
+            let found = &model.parameters.values[..2];
+            let close = |(found, expected): (&f32, &f32)| (found - expected).abs() < 1e-6;
+            assert!(found.iter().zip(&expected).all(close), "{limit:?}: {found:?}");
+        }
+    }
+
     #[test]
     fn a_checkpoint_of_another_model_or_damaged_is_refused() {
         let (.., kept) = train(&config(2), None);
@@ -430,7 +498,10 @@ mod tests {
         assert!(matches!(Checkpoint::from_bytes(&kept[0], &other), Err(NetsError::Entry { .. })));
         let model = PixelNet::new(3);
         let good = Checkpoint::from_bytes(&kept[0], &model).unwrap();
-        assert!(good.check(&other).is_err());
+        let optimizer = config(2).optimizer_at(0);
+        assert!(good.check(&other, &optimizer).is_err() && good.check(&model, &optimizer).is_ok());
+        let sgd = sgd(0.9).with_learning_rate(0.05);
+        assert!(matches!(good.check(&model, &sgd), Err(NetsError::Entry { .. })));
         assert_eq!(good.to_bytes(), kept[0]);
         for end in (0..kept[0].len()).step_by(7) {
             assert!(Checkpoint::from_bytes(&kept[0][..end], &model).is_err());
@@ -458,7 +529,8 @@ mod tests {
     ) -> Result<Outcome, NetsError> {
         let streams = streams(5);
         let validation = Samples { truth: None, ..discs(2, 8, 2) };
-        Training { config, train, validation: Some(&validation), streams: &streams }
+        let validation = Some(&validation);
+        Training { config, train, validation, recompute: false, streams: &streams }
             .run(model, hooks, None)
     }
 
@@ -485,6 +557,9 @@ mod tests {
         };
         let truth = TrainingConfig { selection: Selection::Truth, ..config(1) };
         assert!(matches!(refused(&truth, &good), NetsError::Selection { metric: "truth", .. }));
+        let patch = crate::PatchConfig { size: [1, 9, 8], foreground_share: 0.3, overlap: 0.0 };
+        let patched = TrainingConfig { patch: Some(patch), ..config(1) };
+        assert!(matches!(refused(&patched, &good), NetsError::Patch { whole: [1, 8, 8], .. }));
         let two = Samples { labels: good.labels[..2].to_vec(), ..good.clone() };
         assert!(matches!(
             refused(&config(1), &two),
@@ -519,6 +594,7 @@ mod tests {
         let train = discs(6, 8, 1);
         let mut seen = Vec::new();
         let mut tell = |progress: Progress| {
+            assert!((0.0..=1.0).contains(&progress.waiting_share()));
             seen.push((progress.epoch, progress.step, progress.n_steps));
             if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
@@ -530,14 +606,5 @@ mod tests {
         let mut hooks = Hooks { checkpoint: Some(&mut refuse), ..Hooks::default() };
         let fault = run(&mut PixelNet::new(3), &config(2), &train, &mut hooks).unwrap_err();
         assert!(matches!(fault, NetsError::CheckpointSink { epoch: 0, .. }));
-    }
-
-    #[test]
-    fn batches_cover_every_case_once_and_none_is_of_one_case() {
-        assert_eq!(batches(10, 4), [0..4, 4..8, 8..10]);
-        assert_eq!(batches(9, 4), [0..4, 4..9]);
-        assert_eq!(batches(1, 4).first(), Some(&(0..1)));
-        assert_eq!(batches(3, 1), [0..1, 1..2, 2..3]);
-        assert!(batches(0, 4).is_empty());
     }
 }

@@ -3,10 +3,13 @@
 //! Source: arXiv 2304.00466v2, IV-B: Adam, 1e-3, × 0.96 per epoch. Deviation: epochs, batch size, augmentation and
 //! the choice of the epoch are not in the paper.
 
+use kernels::Optimizer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{AugmentationConfig, NetsError};
+use crate::{
+    AugmentationConfig, NetsError, OptimizerConfig, PatchConfig, Precision, learning_rate,
+};
 
 /// Which epoch is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +40,19 @@ pub struct TrainingConfig {
     pub augmentation: AugmentationConfig,
     /// Which epoch is kept. Default the best against the vote.
     pub selection: Selection,
+    /// Number format of activations: `f32` (default) or `bf16`.
+    #[serde(skip_serializing_if = "Precision::is_f32")]
+    pub precision: Precision,
+    /// Patches that steps see, one of every case in an epoch. Default none: whole cases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patch: Option<PatchConfig>,
+    /// Rule that changes the weights. Default Adam (the paper's).
+    #[serde(skip_serializing_if = "OptimizerConfig::is_default")]
+    pub optimizer: OptimizerConfig,
+    /// Greatest Euclidean norm of the gradient of all networks together, above 0; a longer one is scaled down to it.
+    /// Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
 }
 
 impl Default for TrainingConfig {
@@ -48,11 +64,25 @@ impl Default for TrainingConfig {
             learning_rate_decay: 0.96,
             augmentation: AugmentationConfig::default(),
             selection: Selection::Vote,
+            precision: Precision::F32,
+            patch: None,
+            optimizer: OptimizerConfig::default(),
+            clip_norm: None,
         }
     }
 }
 
 impl TrainingConfig {
+    /// Learning rate of `epoch`, from 0.
+    pub fn learning_rate_at(&self, epoch: usize) -> f64 {
+        learning_rate(self.learning_rate, self.learning_rate_decay, epoch)
+    }
+
+    /// The optimizer with the learning rate of `epoch`.
+    pub fn optimizer_at(&self, epoch: usize) -> Optimizer {
+        self.optimizer.with_learning_rate(self.learning_rate_at(epoch))
+    }
+
     /// Checks the ranges stated at the fields.
     ///
     /// # Errors
@@ -65,6 +95,10 @@ impl TrainingConfig {
             learning_rate_decay,
             augmentation,
             selection: _,
+            precision: _,
+            patch,
+            optimizer,
+            clip_norm,
         } = *self;
         NetsError::check(
             "epochs",
@@ -87,6 +121,10 @@ impl TrainingConfig {
         )?;
         let good = within(learning_rate_decay);
         NetsError::check("learning_rate_decay", "a factor in (0, 1]", learning_rate_decay, good)?;
+        patch.iter().try_for_each(PatchConfig::validate)?;
+        optimizer.validate()?;
+        let good = clip_norm.is_none_or(|limit| limit > 0.0 && limit.is_finite());
+        NetsError::check("clip_norm", "a number above 0", clip_norm, good)?;
         augmentation.validate()
     }
 }
@@ -98,6 +136,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_format_is_written_unless_it_is_f32() {
+        let text = |precision| {
+            serde_json::to_string(&TrainingConfig { precision, ..Default::default() }).unwrap()
+        };
+        assert!(!text(Precision::F32).contains("precision"));
+        assert!(text(Precision::Bf16).contains(r#""precision":"bf16""#));
+        let read: TrainingConfig = serde_json::from_str("{}").unwrap();
+        assert_eq!(read.precision, Precision::F32);
+    }
+
+    #[test]
+    fn optimizer_and_limit_are_written_unless_they_are_the_default() {
+        let text = |config: &TrainingConfig| serde_json::to_string(config).unwrap();
+        let plain = text(&TrainingConfig::default());
+        assert!(!plain.contains("optimizer") && !plain.contains("clip_norm"), "{plain}");
+        let optimizer = OptimizerConfig::Sgd { momentum: 0.9, nesterov: true, weight_decay: 0.0 };
+        let config = TrainingConfig { optimizer, clip_norm: Some(12.0), ..Default::default() };
+        let read: TrainingConfig = serde_json::from_str(&text(&config)).unwrap();
+        assert_eq!(read, config);
+    }
+
+    #[test]
     fn ranges_are_checked() {
         let good = TrainingConfig::default();
         assert!(good.validate().is_ok());
@@ -106,6 +166,15 @@ mod tests {
             TrainingConfig { batch_size: 0, ..good },
             TrainingConfig { learning_rate: f64::NAN, ..good },
             TrainingConfig { learning_rate_decay: 1.1, ..good },
+            TrainingConfig { clip_norm: Some(0.0), ..good },
+            TrainingConfig {
+                optimizer: OptimizerConfig::Sgd {
+                    momentum: 1.0,
+                    nesterov: false,
+                    weight_decay: 0.0,
+                },
+                ..good
+            },
         ] {
             assert!(matches!(bad.validate(), Err(NetsError::Config { .. })), "{bad:?}");
         }

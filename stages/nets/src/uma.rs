@@ -14,12 +14,14 @@
 //! case passes for many epochs (measured on noisy discs: mean `u_a` from 0.20 to 0.91).
 
 use crate::{
-    Architecture, Batch, EpochMetrics, ImageSize, LossAt, LossGradients, LossMaps, LossScratch,
+    Architecture, Batch, CaseQuality, EpochMetrics, Execution, LossAt, LossGradients, LossMaps,
     LossTask, LossTerms, NetsError, Parameters, QualityMaps, QualityReport, QualityScore, StepAt,
-    StepReport, Streams, TaskShape, Trainable, UmaConfig, Unet, calibration_maps, losses_of_batch,
+    StepReport, Streams, TaskShape, Trainable, UmaConfig, Unet, UnetError, calibration_maps,
+    losses_of_batch,
     model::{not_finite, probabilities, zeros},
-    score_case,
+    score_case, score_cases,
 };
+use kernels::Volume;
 use rayon::prelude::*;
 
 /// The predictor that a case trains.
@@ -38,7 +40,6 @@ pub struct UmaNet {
     backbone: Unet,
     auem: Option<Unet>,
     gate: bool,
-    scratch: Vec<LossScratch>,
     auem_input: Vec<f32>,
     backbone_gradients: Vec<Vec<Vec<f32>>>,
     auem_gradients: Vec<Vec<Vec<f32>>>,
@@ -47,7 +48,7 @@ pub struct UmaNet {
 /// What the AUEM says about the labels of one case.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assessment {
-    /// Uncertainty maps σ per source, `[row, column, structure]` in [0, 1]; zeros without AUEM.
+    /// Uncertainty maps σ per source, `[slice, row, column, structure]` in [0, 1]; zeros without AUEM.
     pub uncertainty: Vec<Vec<f32>>,
     /// Calibration maps `s^m` per source (Eq. 4), shaped alike: the label as the AUEM would have it.
     pub calibration: Vec<Vec<f32>>,
@@ -90,7 +91,6 @@ impl UmaNet {
             backbone,
             auem,
             gate: config.quality.acts(&[]),
-            scratch: Vec::new(),
             auem_input: Vec::new(),
             backbone_gradients: vec![vec![Vec::new(); n_heads]],
             auem_gradients: vec![vec![Vec::new()]; shape.n_sources],
@@ -113,8 +113,12 @@ impl UmaNet {
     /// Those of [`Batch::check`]; [`NetsError::Unet`] for sizes that do not fit.
     pub fn assess(&mut self, batch: &Batch) -> Result<Vec<Assessment>, NetsError> {
         batch.check(self.shape)?;
-        self.run_auem(batch, false)?;
+        self.join_input(batch);
+        if let Some(auem) = &mut self.auem {
+            auem.forward(&self.auem_input, batch.volume(), false)?;
+        }
         let uncertainty = self.uncertainty(batch);
+        let uncertainty: Vec<&[f32]> = uncertainty.iter().map(Vec::as_slice).collect();
         let cases = (0..batch.n_cases).into_par_iter().map(|case| {
             let maps = self.quality_maps(batch, &uncertainty, case);
             let (calibration, consensus) = calibration_maps(&maps);
@@ -129,11 +133,13 @@ impl UmaNet {
         Ok(cases.collect())
     }
 
-    /// Joins image and labels along the channels and runs the AUEM on them.
-    fn run_auem(&mut self, batch: &Batch, training: bool) -> Result<(), NetsError> {
-        let Some(auem) = &mut self.auem else { return Ok(()) };
+    /// Joins image and labels along the channels, for the AUEM.
+    fn join_input(&mut self, batch: &Batch) {
+        if self.auem.is_none() {
+            return;
+        }
         let TaskShape { n_channels, n_structures, n_sources } = self.shape;
-        let n_pixels = batch.n_cases * batch.rows * batch.columns;
+        let n_pixels = batch.n_cases * batch.n_pixels();
         let width = n_channels + n_sources * n_structures;
         self.auem_input.resize(n_pixels * width, 0.0);
         for (pixel, target) in self.auem_input.chunks_exact_mut(width).enumerate() {
@@ -143,7 +149,6 @@ impl UmaNet {
                 target.copy_from_slice(&label[pixel * n_structures..][..n_structures]);
             }
         }
-        Ok(auem.forward(&self.auem_input, batch.n_cases, batch.rows, batch.columns, training)?)
     }
 
     /// σ per source of the last pass; empty without AUEM.
@@ -158,43 +163,42 @@ impl UmaNet {
     fn quality_maps<'a>(
         &self,
         batch: &'a Batch,
-        uncertainty: &'a [Vec<f32>],
+        uncertainty: &[&'a [f32]],
         case: usize,
     ) -> QualityMaps<'a, f32> {
-        let len = batch.rows * batch.columns * self.shape.n_structures;
-        let of_case = |map: &'a Vec<f32>| &map[case * len..][..len];
+        let len = batch.n_pixels() * self.shape.n_structures;
+        let of_case = |map: &'a [f32]| &map[case * len..][..len];
         QualityMaps {
-            uncertainty: uncertainty.iter().map(of_case).collect(),
-            labels: batch.labels.iter().map(of_case).collect(),
-            rows: batch.rows,
-            columns: batch.columns,
+            uncertainty: uncertainty.iter().map(|map| of_case(map)).collect(),
+            labels: batch.labels.iter().map(|map| of_case(map)).collect(),
+            size: batch.size,
             n_structures: self.shape.n_structures,
         }
     }
 
     /// Scores of all cases, and their means.
     fn assess_quality(&self, batch: &Batch) -> (Vec<QualityScore>, QualityReport) {
-        let uncertainty = self.uncertainty(batch);
-        let scores: Vec<QualityScore> = (0..batch.n_cases)
-            .into_par_iter()
-            .map(|case| {
-                score_case(&self.config.quality, &self.quality_maps(batch, &uncertainty, case))
-            })
+        let auem = self.auem.iter();
+        let logits: Vec<&[f32]> = auem
+            .flat_map(|auem| (0..batch.labels.len()).map(|source| auem.logits(source, 0)))
             .collect();
-        let mean = |value: &dyn Fn(&QualityScore) -> f64| {
-            scores.iter().map(value).sum::<f64>() / scores.len().max(1) as f64
+        let maps: Vec<QualityMaps<'_, f32>> =
+            (0..batch.n_cases).map(|case| self.quality_maps(batch, &logits, case)).collect();
+        let found = score_cases(&self.config.quality, &maps);
+        let mean = |value: &dyn Fn(&CaseQuality) -> f64| {
+            found.iter().map(value).sum::<f64>() / found.len().max(1) as f64
         };
-        let mean_of = |map: &Vec<f32>| {
-            map.iter().copied().map(f64::from).sum::<f64>() / map.len().max(1) as f64
-        };
+        let is_high = |case: &&CaseQuality| self.config.quality.is_high(&case.score);
         let report = QualityReport {
-            n_passing: scores.iter().filter(|score| self.config.quality.is_high(score)).count(),
-            u_a: mean(&|score| score.u_a),
-            u_a_all: mean(&|score| score.u_a_all),
-            u_b: mean(&|score| score.u_b),
-            uncertainty: uncertainty.iter().map(mean_of).collect(),
+            n_passing: found.iter().filter(is_high).count(),
+            u_a: mean(&|case| case.score.u_a),
+            u_a_all: mean(&|case| case.score.u_a_all),
+            u_b: mean(&|case| case.score.u_b),
+            uncertainty: (0..logits.len())
+                .map(|source| mean(&|case| case.uncertainty[source]))
+                .collect(),
         };
-        (scores, report)
+        (found.into_iter().map(|case| case.score).collect(), report)
     }
 
     fn route(&self, score: &QualityScore) -> Route {
@@ -207,8 +211,7 @@ impl UmaNet {
 
     /// Losses of the routed cases; leaves the gradients of the logits in the two gradient buffers.
     fn losses(&mut self, batch: &Batch, routes: &[Route], alpha: f64) -> Vec<LossTerms> {
-        let len = batch.rows * batch.columns * self.shape.n_structures;
-        self.scratch.resize_with(batch.n_cases, LossScratch::default);
+        let len = batch.n_pixels() * self.shape.n_structures;
         for (route, buffer) in
             [Route::Primary, Route::Auxiliary].iter().zip(&mut self.backbone_gradients[0])
         {
@@ -226,7 +229,7 @@ impl UmaNet {
             .map(|decoder| decoder[0].chunks_exact_mut(len))
             .collect();
         let mut tasks = Vec::with_capacity(batch.n_cases);
-        for (case, (route, scratch)) in routes.iter().zip(&mut self.scratch).enumerate() {
+        for (case, route) in routes.iter().enumerate() {
             let of_case = |map: &'_ [f32]| case * len..(case * len + len).min(map.len());
             let mut places: Vec<_> = heads.iter_mut().map(Iterator::next).collect();
             let uncertainty: Vec<_> = decoders.iter_mut().filter_map(Iterator::next).collect();
@@ -243,11 +246,7 @@ impl UmaNet {
                 uncertainty: estimates.map(|map| &map[of_case(map)]).collect(),
                 labels: batch.labels.iter().map(|map| &map[of_case(map)]).collect(),
             };
-            tasks.push(LossTask {
-                maps,
-                gradients: LossGradients { prediction, uncertainty },
-                scratch,
-            });
+            tasks.push(LossTask { maps, gradients: LossGradients { prediction, uncertainty } });
         }
         let at = LossAt {
             config: &self.config.loss,
@@ -288,6 +287,17 @@ impl UmaNet {
     }
 }
 
+/// Runs the passes of two networks side by side: where one is too small for all cores, the other uses the rest.
+fn both<A, B>(backbone: A, auem: Option<B>) -> Result<(), UnetError>
+where
+    A: FnOnce() -> Result<(), UnetError> + Send,
+    B: FnOnce() -> Result<(), UnetError> + Send,
+{
+    let Some(auem) = auem else { return backbone() };
+    let (first, second) = rayon::join(backbone, auem);
+    first.and(second)
+}
+
 impl Trainable for UmaNet {
     fn shape(&self) -> TaskShape {
         self.shape
@@ -295,6 +305,12 @@ impl Trainable for UmaNet {
 
     fn architecture(&self) -> Architecture {
         Architecture::Uma { config: self.config, shape: self.shape }
+    }
+
+    fn set_execution(&mut self, execution: Execution) {
+        for net in [Some(&mut self.backbone), self.auem.as_mut()].into_iter().flatten() {
+            net.set_execution(execution);
+        }
     }
 
     fn begin_epoch(&mut self, history: &[EpochMetrics]) {
@@ -315,8 +331,12 @@ impl Trainable for UmaNet {
         if let Some(auem) = &mut self.auem {
             auem.parameters_mut().zero_gradients();
         }
-        self.backbone.forward(&batch.images, batch.n_cases, batch.rows, batch.columns, true)?;
-        self.run_auem(batch, true)?;
+        self.join_input(batch);
+        let volume = batch.volume();
+        both(
+            || self.backbone.forward(&batch.images, volume, true),
+            self.auem.as_mut().map(|auem| || auem.forward(&self.auem_input, volume, true)),
+        )?;
         let (scores, quality) = self.assess_quality(batch);
         let routes: Vec<Route> = scores.iter().map(|score| self.route(score)).collect();
         let count = |wanted: Route| routes.iter().filter(|&&route| route == wanted).count();
@@ -329,10 +349,10 @@ impl Trainable for UmaNet {
             return Err(self.not_finite(term, at, batch));
         }
         if n_primary + n_auxiliary > 0 {
-            self.backbone.backward(&self.backbone_gradients)?;
-            if let Some(auem) = &mut self.auem {
-                auem.backward(&self.auem_gradients)?;
-            }
+            both(
+                || self.backbone.backward(&self.backbone_gradients),
+                self.auem.as_mut().map(|auem| || auem.backward(&self.auem_gradients)),
+            )?;
         }
         let (n_cases, gate) = (batch.n_cases, self.gate);
         Ok(StepReport {
@@ -346,8 +366,8 @@ impl Trainable for UmaNet {
         })
     }
 
-    fn predict(&mut self, images: &[f32], size: ImageSize) -> Result<Vec<f32>, NetsError> {
-        self.backbone.forward(images, size.n_cases, size.rows, size.columns, false)?;
+    fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError> {
+        self.backbone.forward(images, volume, false)?;
         Ok(probabilities(self.backbone.logits(0, 0)))
     }
 
@@ -368,7 +388,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        AuxiliaryConfig, ConsistencyConfig, Placement, QualityConfig,
+        AuxiliaryConfig, ConsistencyConfig, QualityConfig,
+        samples::Draw,
         testing::{discs, streams},
     };
 
@@ -376,9 +397,9 @@ mod tests {
 
     fn batch(n_cases: usize) -> Batch {
         let samples = discs(n_cases, 8, 3);
-        let cases: Vec<_> = (0..n_cases).map(|case| (case, Placement::default())).collect();
+        let cases: Vec<_> = (0..n_cases).map(|case| Draw { case, ..Draw::default() }).collect();
         let mut batch = Batch::default();
-        batch.fill(&samples, &cases);
+        batch.fill(&samples, samples.size, &cases);
         batch
     }
 
@@ -494,7 +515,7 @@ mod tests {
             ..EpochMetrics::default()
         };
         let heads = |net: &mut UmaNet| {
-            net.backbone.forward(&batch(1).images, 1, 8, 8, false).unwrap();
+            net.backbone.forward(&batch(1).images, Volume::flat(1, 8, 8), false).unwrap();
             [0, 1].map(|head| net.backbone.logits(0, head).to_vec())
         };
         let history = [epoch(0.1), epoch(0.6), epoch(0.2)];
@@ -554,8 +575,7 @@ mod tests {
         };
         let batch = Batch {
             n_cases: 1,
-            rows: 8,
-            columns: 8,
+            size: [1, 8, 8],
             images: ramp(0.5),
             labels: vec![binary(2), binary(3)],
         };
@@ -565,12 +585,7 @@ mod tests {
             net.auem_input[..12],
             [0.5, 1.5, 1.0, 0.0, 1.0, 0.0, 2.5, 3.5, 1.0, 0.0, 0.0, 1.0]
         );
-        assert_eq!(
-            net.predict(&batch.images, ImageSize { n_cases: 1, rows: 8, columns: 8 })
-                .unwrap()
-                .len(),
-            128
-        );
+        assert_eq!(net.predict(&batch.images, batch.volume()).unwrap().len(), 128);
         assert_eq!(net.assess(&batch).unwrap()[0].consensus.len(), 128);
     }
 
@@ -587,7 +602,7 @@ mod tests {
         shorter.labels[0].pop();
         assert!(matches!(net.assess(&shorter), Err(NetsError::Shape { .. })));
         assert!(matches!(net.step(&Batch::default(), START), Err(NetsError::Empty { .. })));
-        let odd = Batch { rows: 9, ..batch(2) };
+        let odd = Batch { size: [1, 9, 8], ..batch(2) };
         assert!(net.step(&odd, START).is_err());
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Tensors have the names, shapes and order of values of a PyTorch state dictionary, with the network's name in
 //! front: `backbone.…` and, for UMA-Net, `auem.…`; running statistics are included. `__metadata__` holds, as text:
-//! `format`, `architecture` (JSON), `structures` (JSON list of names), `spacing_mm` (JSON `[row, column]`, if
-//! known) and the caller's notes. Equal models give equal bytes.
+//! `format`, `architecture` (JSON), `structures` (JSON list of names), `spacing_mm` (JSON `[slice, row, column]`,
+//! if known) and the caller's notes. Equal models give equal bytes.
 //!
 //! Reading trusts nothing: sizes are held against the file's length before memory is taken, values must be finite.
 
@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
 use candle_nn::VarMap;
+use kernels::Volume;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ImageSize, NamedTensor, NetsError, Parameters, SingleConfig, SingleNet, TaskShape, Trainable,
-    UmaConfig, UmaNet, UnetConfig,
+    NamedTensor, NetsError, Parameters, SingleConfig, SingleNet, TaskShape, Trainable, UmaConfig,
+    UmaNet, UnetConfig,
     container::{Container, Values},
 };
 
@@ -47,8 +48,8 @@ pub enum Architecture {
 pub struct ModelInfo {
     /// Names of the structures, in the order of the output's last axis.
     pub structures: Vec<String>,
-    /// Pixel spacing `[row, column]` of the training images in millimetres, if known.
-    pub spacing_mm: Option<[f64; 2]>,
+    /// Spacing `[slice, row, column]` of the training images in millimetres, if known.
+    pub spacing_mm: Option<[f64; 3]>,
     /// More text for `__metadata__`, for example how images were prepared; keys of our own win.
     pub notes: BTreeMap<String, String>,
 }
@@ -101,8 +102,8 @@ impl Model {
     ///
     /// # Errors
     /// Those of [`Trainable::predict`].
-    pub fn predict(&mut self, images: &[f32], size: ImageSize) -> Result<Vec<f32>, NetsError> {
-        self.trainable_mut().predict(images, size)
+    pub fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError> {
+        self.trainable_mut().predict(images, volume)
     }
 }
 
@@ -299,7 +300,7 @@ mod tests {
     fn info() -> ModelInfo {
         ModelInfo {
             structures: vec!["lung".into()],
-            spacing_mm: Some([0.7, 0.35]),
+            spacing_mm: Some([1.4, 0.7, 0.35]),
             notes: BTreeMap::from([("preparation".into(), "mean 0, deviation 1".into())]),
         }
     }
@@ -307,7 +308,7 @@ mod tests {
     #[test]
     fn a_file_gives_the_same_model_and_the_same_bytes() {
         let images = discs(2, 8, 1).images;
-        let size = ImageSize { n_cases: 2, rows: 8, columns: 8 };
+        let size = Volume::flat(2, 8, 8);
         for mut model in both() {
             let bytes = write_model(model.trainable(), &info());
             let (mut read, read_info) = read_model(&bytes).unwrap();

@@ -8,16 +8,17 @@
 
 use datasets::{CaseImage, CaseLabel, Image, Split};
 use engine::{Ctx, Many, One, Out, Stage, StageError, inputs, outputs};
-use nets::{Batch, Model, Samples, UmaNet};
+use nets::{Batch, Model, Precision, Samples, UmaNet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{AssessedCase, AssessedCases};
 use crate::{
+    channels::{Channels, join},
     kinds::{self, FittedImages, FittedLabels, Weights},
     shards::{ShardsError, images, labels, write_images_as, write_json, write_labels_as},
     train::samples_of_split,
-    trained::{HALF, PREDICTION, environment, in_pool, predict_case, read_weights},
+    trained::{Predicting, environment, in_pool, predict_case, read_weights},
 };
 
 /// Settings of [`AssessUma`].
@@ -43,8 +44,8 @@ fn three() -> usize {
 inputs! {
     /// What [`AssessUma`] reads.
     pub struct AssessUmaInputs {
-        /// Images for training and validation.
-        images: One<FittedImages>,
+        /// Images for training and validation, one artifact a channel, in the order of training.
+        images: Many<FittedImages>,
         /// Labels of the sources, in the order of training.
         annotations: Many<FittedLabels>,
         /// Clean masks.
@@ -75,7 +76,7 @@ impl Stage for AssessUma {
     type Outputs = AssessUmaOutputs;
 
     fn environment(_: &AssessUmaConfig) -> std::collections::BTreeMap<String, String> {
-        environment()
+        environment(Precision::F32)
     }
 
     fn run(
@@ -113,6 +114,7 @@ fn assess(
         &inputs.annotations,
         None,
         &info.structures,
+        None,
     )?;
     let mut rows = Vec::new();
     for case in 0..samples.n_cases() {
@@ -132,8 +134,8 @@ fn assess(
     };
     let out = &outputs.assessment;
     write_json(out, "cases.json", &listed)?;
-    let cases: Vec<CaseImage> =
-        images(&inputs.images)?.into_iter().filter(|case| ids.contains(&case.id)).collect();
+    let mut cases = join(&inputs.images, images)?;
+    cases.retain(|channels| ids.contains(&channels.case.id));
     let mut maps = Vec::new();
     for row in shown {
         maps.extend(maps_of(row, &samples, &sources, &cases)?);
@@ -146,7 +148,7 @@ fn assess(
     let mut kept = kept.collect::<Result<Vec<_>, StageError>>()?.concat();
     let mut model = Model::Uma(network);
     for case in &cases {
-        kept.extend(predict_case(&mut model, &info, case, PREDICTION, HALF)?);
+        kept.extend(predict_case(&mut model, &info, case, Predicting::default())?);
     }
     write_labels_as(out, "labels.parquet", &kept)
 }
@@ -156,7 +158,7 @@ fn assess_case(
     samples: &Samples,
     case: usize,
 ) -> Result<nets::Assessment, StageError> {
-    let n_pixels = samples.rows * samples.columns;
+    let n_pixels = samples.size.iter().product::<usize>();
     let image =
         &samples.images[case * n_pixels * samples.n_channels..][..n_pixels * samples.n_channels];
     let n_values = n_pixels * samples.n_structures;
@@ -165,8 +167,7 @@ fn assess_case(
     };
     let batch = Batch {
         n_cases: 1,
-        rows: samples.rows,
-        columns: samples.columns,
+        size: samples.size,
         images: image.to_vec(),
         labels: samples.labels.iter().map(mask).collect(),
     };
@@ -190,10 +191,12 @@ fn maps_of(
     row: &Row,
     samples: &Samples,
     sources: &[String],
-    cases: &[CaseImage],
+    cases: &[Channels],
 ) -> Result<Vec<CaseImage>, StageError> {
     let id = &samples.ids[row.case];
-    let Some(case) = cases.iter().find(|case| case.id == *id) else { return Ok(Vec::new()) };
+    let Some(Channels { case, .. }) = cases.iter().find(|channels| channels.case.id == *id) else {
+        return Ok(Vec::new());
+    };
     let first_structure = |map: &[f32]| {
         let values = map.iter().step_by(samples.n_structures).copied().collect();
         Image::new(case.image.shape(), values).map_err(StageError::new)

@@ -3,11 +3,11 @@
 use datasets::{CaseImage, CaseLabel, Split};
 use engine::{Input, Refusal, StageError};
 use nets::Samples;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use crate::{
+    channels::{Channels, join},
     shards::{ShardsError, images, labels},
-    trained::normalised,
 };
 
 /// Labels of one source by (case, structure), with the cell that made them.
@@ -18,42 +18,59 @@ struct Source<'a> {
 
 /// The cases of a split as samples, and the names of the sources.
 ///
-/// Images become zero mean and unit standard deviation each. `truth` may be absent or lack the split.
+/// Each artifact of `image_inputs` is a channel; every image gets zero mean and unit standard deviation. `truth` may be
+/// absent or lack the split. Only the first `most` cases by id are taken.
 ///
 /// # Errors
-/// [`ShardsError`] when the split is empty, or a case lacks a label or has one of another shape.
+/// [`ShardsError`] when the split is empty, cases differ in shape, or a case lacks a label or a channel or has one of
+/// another shape.
 pub(crate) fn samples_of_split(
     split: Split,
     purpose: &'static str,
-    image_input: &Input,
+    image_inputs: &[Input],
     annotations: &[Input],
     truth: Option<&Input>,
     structures: &[String],
+    most: Option<NonZeroUsize>,
 ) -> Result<(Samples, Vec<String>), StageError> {
-    let cases = images(&of_split(image_input, split))?;
+    let mut cases = join(image_inputs, |input| images(&of_split(input, split)))?;
+    cases.truncate(most.map_or(usize::MAX, NonZeroUsize::get));
     let first = cases
         .first()
         .ok_or_else(|| StageError::new(ShardsError::EmptySplit { split: split.name(), purpose }))?;
-    let [_, rows, columns] = first.image.shape();
+    let (size, n_channels) = (one_size(&cases, &first.case)?, first.n_channels());
     let sources: Vec<Source<'_>> =
         annotations.iter().map(|input| read_source(input, split)).collect::<Result<_, _>>()?;
-    let names = sources.iter().map(|source| source_name(source, &first.id, structures));
+    let names = sources.iter().map(|source| source_name(source, &first.case.id, structures));
     let names = names.collect::<Result<_, _>>()?;
     let masks = sources.iter().map(|source| masks(source, &cases, structures));
     let masks = masks.collect::<Result<_, _>>()?;
     let truth = truth.map(|input| self::masks(&read_source(input, split)?, &cases, structures));
     let truth = truth.transpose()?;
     let samples = Samples {
-        ids: cases.iter().map(|case| case.id.clone()).collect(),
-        rows,
-        columns,
-        n_channels: 1,
+        ids: cases.iter().map(|channels| channels.case.id.clone()).collect(),
+        size,
+        n_channels,
         n_structures: structures.len(),
-        images: cases.iter().flat_map(|case| normalised(&case.image)).collect(),
+        images: cases.iter().flat_map(Channels::normalised).collect(),
         labels: masks,
         truth,
     };
     Ok((samples, names))
+}
+
+/// The shape that all cases have.
+fn one_size(cases: &[Channels], first: &CaseImage) -> Result<[usize; 3], StageError> {
+    let expected = first.image.shape();
+    let Some(other) = cases.iter().find(|channels| channels.case.image.shape() != expected) else {
+        return Ok(expected);
+    };
+    Err(StageError::new(ShardsError::SizesDiffer {
+        case: other.case.id.clone(),
+        first: first.id.clone(),
+        expected,
+        found: other.case.image.shape(),
+    }))
 }
 
 fn read_source(input: &Input, split: Split) -> Result<Source<'_>, StageError> {
@@ -98,11 +115,11 @@ fn source_name(
 /// Masks `[case, row, column, structure]` of 0 and 1.
 fn masks(
     source: &Source<'_>,
-    cases: &[CaseImage],
+    cases: &[Channels],
     structures: &[String],
 ) -> Result<Vec<u8>, StageError> {
     let mut all = Vec::new();
-    for case in cases {
+    for Channels { case, .. } in cases {
         let labels = structures.iter().map(|structure| find(source, &case.id, structure));
         let labels: Vec<&CaseLabel> = labels.collect::<Result<_, _>>()?;
         if let Some(wrong) = labels.iter().find(|label| label.mask.shape() != case.image.shape()) {
@@ -140,7 +157,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::shards::tests::{input, label};
+    use crate::{
+        shards::tests::{input, label},
+        trained::normalised,
+    };
 
     fn image(id: &str) -> CaseImage {
         CaseImage {
@@ -159,13 +179,14 @@ mod tests {
     ) -> Result<(Samples, Vec<String>), StageError> {
         let folder = tempfile::tempdir().unwrap();
         let (images, masks) = (folder.path().join("i.parquet"), folder.path().join("l.parquet"));
-        write_images(&images, &[image("a"), image("b")]).unwrap();
+        write_images(&images, &[image("a"), image("b"), image("c")]).unwrap();
         write_labels(&masks, labels).unwrap();
         let structures: Vec<String> = structures.iter().map(|&name| name.to_owned()).collect();
         let part = "train-0.parquet";
-        let images = input("cases", part, images);
+        let images = [input("cases", part, images)];
         let annotations = [input("source1", part, masks)];
-        samples_of_split(Split::Train, "trained", &images, &annotations, None, &structures)
+        let most = NonZeroUsize::new(2);
+        samples_of_split(Split::Train, "trained", &images, &annotations, None, &structures, most)
     }
 
     #[test]
@@ -173,7 +194,7 @@ mod tests {
         let drawn = || mask!["# . .", "# # ."];
         let (samples, sources) =
             read(&[label("a", "x", drawn()), label("b", "x", drawn())], &["lung"]).unwrap();
-        assert_eq!((samples.rows, samples.columns, samples.n_cases()), (2, 3, 2));
+        assert_eq!((samples.size, samples.n_cases()), ([1, 2, 3], 2));
         assert_eq!(samples.labels, [[1, 0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0]]);
         assert_eq!(sources, ["x"]);
         let (mean, squares) =

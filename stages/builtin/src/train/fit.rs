@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write,
+    num::NonZeroUsize,
     ops::ControlFlow,
     path::{Path, PathBuf},
 };
@@ -55,11 +56,13 @@ pub struct TrainingSummary {
 
 /// What a training stage wants trained, and on what.
 pub(crate) struct Fit<'a> {
-    pub(crate) images: &'a Input,
+    pub(crate) images: &'a [Input],
     pub(crate) annotations: &'a [Input],
     pub(crate) reference: Option<&'a Input>,
     pub(crate) structures: &'a [String],
+    pub(crate) train_cases: Option<NonZeroUsize>,
     pub(crate) training: &'a TrainingConfig,
+    pub(crate) recompute: bool,
     pub(crate) rng_seed: u64,
 }
 
@@ -92,6 +95,7 @@ impl Fit<'_> {
             config: self.training,
             train: &train,
             validation: Some(&validation),
+            recompute: self.recompute,
             streams: &streams,
         };
         let outcome = train_with_checkpoints(&training, &mut model, ctx)?;
@@ -131,7 +135,9 @@ impl Fit<'_> {
         purpose: &'static str,
         truth: Option<&Input>,
     ) -> Result<(Samples, Vec<String>), StageError> {
-        samples_of_split(split, purpose, self.images, self.annotations, truth, self.structures)
+        let most = self.train_cases.filter(|_| split == Split::Train);
+        let (images, annotations) = (self.images, self.annotations);
+        samples_of_split(split, purpose, images, annotations, truth, self.structures, most)
     }
 }
 
@@ -147,7 +153,12 @@ fn train_with_checkpoints(
     let n_epochs = training.config.epochs;
     let mut progress = |at: Progress| {
         let fraction = at.step as f64 / at.n_steps.max(1) as f64;
-        ctx.progress(fraction, &format!("epoch {} of {n_epochs}", at.epoch + 1));
+        let mut doing = format!("epoch {} of {n_epochs}", at.epoch + 1);
+        if at.step == at.n_steps {
+            let waited = 100.0 * at.waiting_share();
+            doing += &format!("; steps waited for data in {waited:.2} % of the time");
+        }
+        ctx.progress(fraction, &doing);
         if ctx.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let mut keep =

@@ -4,11 +4,9 @@
 //! Ports: in `images`, `annotations` (one a source, in order) and, to be reported only, `reference`; out `model: Model`.
 //! Randomness: initialisation, order and augmentation by `rng_seed`. Cost: see the README.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroUsize};
 
-use engine::{
-    Ctx, Many, One, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs,
-};
+use engine::{Ctx, Many, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
 use nets::{Architecture, TrainingConfig, UmaConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     check_structures,
     fit::Fit,
-    settings::{lung, one, refusal, training_resources},
+    settings::{SOURCES, lung, one, refusal, training_resources},
 };
 use crate::{
     kinds::{FittedImages, FittedLabels, Model, ValLabels},
@@ -39,16 +37,23 @@ pub struct TrainUmaConfig {
     /// Structures to segment. Default the lungs.
     #[serde(default = "lung")]
     pub structures: Vec<String>,
+    /// Training cases that are used, the first by id, at least 1. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_cases: Option<NonZeroUsize>,
     /// Threads; the result does not depend on them. Default 1: cells side by side use the cores better.
     #[serde(default = "one")]
     pub threads: usize,
+    /// Whether the blocks of the networks are computed again for their gradients, which takes a third more time and
+    /// less memory; the result does not depend on it. Default false.
+    #[serde(default)]
+    pub recompute: bool,
 }
 
 inputs! {
     /// What [`TrainUma`] reads.
     pub struct TrainUmaInputs {
-        /// Images for training and validation.
-        images: One<FittedImages>,
+        /// Images for training and validation, one artifact a channel.
+        images: Many<FittedImages>,
         /// Labels of the sources, in the order of the network's decoders.
         annotations: Many<FittedLabels>,
         /// Clean masks of the validation cases, to be reported beside the vote.
@@ -69,9 +74,9 @@ pub struct TrainUma;
 
 impl Stage for TrainUma {
     const NAME: &'static str = "train.uma";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Trains UMA-Net on the labels of several sources.";
-    const NONSEMANTIC: &'static [&'static str] = &["threads"];
+    const NONSEMANTIC: &'static [&'static str] = &["threads", "recompute"];
     type Config = TrainUmaConfig;
     type Inputs = TrainUmaInputs;
     type Outputs = TrainUmaOutputs;
@@ -83,11 +88,14 @@ impl Stage for TrainUma {
     }
 
     fn resources(config: &TrainUmaConfig) -> Resources {
-        training_resources(config.threads)
+        let UmaConfig { base_width, auem, .. } = config.network;
+        let estimator = (base_width as f64 * auem.width_mult).ceil() as usize;
+        let networks = [(base_width, 1), (estimator, if auem.enabled { SOURCES } else { 0 })];
+        training_resources(config.threads, &config.training, config.recompute, &networks)
     }
 
-    fn environment(_: &TrainUmaConfig) -> BTreeMap<String, String> {
-        environment()
+    fn environment(config: &TrainUmaConfig) -> BTreeMap<String, String> {
+        environment(config.training.precision)
     }
 
     fn run(
@@ -101,7 +109,9 @@ impl Stage for TrainUma {
             annotations: &inputs.annotations,
             reference: inputs.reference.get(),
             structures: &config.structures,
+            train_cases: config.train_cases,
             training: &config.training,
+            recompute: config.recompute,
             rng_seed: config.rng_seed,
         };
         let network = config.network;

@@ -36,17 +36,26 @@ fn numbers(len: usize, purpose: &str) -> Vec<f32> {
 }
 
 fn config(n_decoders: usize, n_heads: usize) -> UnetConfig {
-    UnetConfig { in_channels: 2, base_width: 4, levels: 3, n_decoders, n_heads, out_channels: 2 }
+    UnetConfig {
+        axes: Axes::Two,
+        in_channels: 2,
+        base_width: 4,
+        levels: 3,
+        n_decoders,
+        n_heads,
+        out_channels: 2,
+    }
 }
 
 /// Axes of the small batches below, `[batch, row, column]`.
 const BATCH: [usize; 3] = [2, 8, 12];
 
+fn flat([batch, rows, columns]: [usize; 3]) -> Volume {
+    Volume::flat(batch, rows, columns)
+}
+
 fn head_gradients(config: &UnetConfig) -> Vec<Vec<Vec<f32>>> {
-    let len = BATCH.iter().product::<usize>() * config.out_channels;
-    (0..config.n_decoders)
-        .map(|d| (0..config.n_heads).map(|h| numbers(len, &format!("head {d} {h}"))).collect())
-        .collect()
+    gradients_of_heads(config, flat(BATCH))
 }
 
 /// The same net of stock operations.
@@ -155,6 +164,7 @@ fn assert_close(found: &[f32], expected: &Tensor, what: &str) {
 fn parameter_counts_are_those_of_the_classic_net() {
     for (in_channels, out_channels, count) in [(3, 2, 31_037_698), (1, 1, 31_036_481)] {
         let config = UnetConfig {
+            axes: Axes::Two,
             in_channels,
             base_width: 64,
             levels: 5,
@@ -177,6 +187,12 @@ fn names_and_shapes_are_those_of_a_checkpoint() {
     assert_eq!(entry("up1.up.weight"), [16, 8, 2, 2]);
     assert_eq!(entry("up1.conv.double_conv.0.weight"), [8, 16, 3, 3]);
     assert_eq!(entry("outc.conv.bias"), [2]);
+    let deep = net(UnetConfig { axes: Axes::Three, ..config(1, 1) });
+    let shape =
+        |name: &str| deep.parameters().entries[deep.parameters().find(name).unwrap()].shape.clone();
+    assert_eq!(shape("inc.double_conv.0.weight"), [4, 2, 3, 3, 3]);
+    assert_eq!(shape("up1.up.weight"), [16, 8, 2, 2, 2]);
+    assert_eq!(shape("outc.conv.weight"), [2, 4, 1, 1, 1]);
     let names: Vec<&str> =
         unet.parameters().entries.iter().map(|entry| entry.name.as_str()).collect();
     assert_eq!(names.len(), 6 * 5 + 2 * 2 + 2);
@@ -209,7 +225,7 @@ fn training_pass_and_gradients_are_those_of_stock_operations() {
         // Twice, to see that buffers of an earlier step do no harm and that gradients add up.
         for _ in 0..2 {
             unet.parameters_mut().zero_gradients();
-            unet.forward(&input, BATCH[0], BATCH[1], BATCH[2], true).unwrap();
+            unet.forward(&input, flat(BATCH), true).unwrap();
             unet.backward(&gradients).unwrap();
         }
         let mut loss = Tensor::zeros((), DType::F64, &Device::Cpu).unwrap();
@@ -241,11 +257,11 @@ fn inference_pass_is_that_of_stock_operations() {
     let mut unet = net(config.clone());
     let input = numbers(BATCH.iter().product::<usize>() * 2, "input");
     for _ in 0..3 {
-        unet.forward(&input, BATCH[0], BATCH[1], BATCH[2], true).unwrap();
+        unet.forward(&input, flat(BATCH), true).unwrap();
     }
     let stock = Stock::new(&unet, false);
     let logits = stock.forward(&channels_first(&input, BATCH)).unwrap();
-    unet.forward(&input, BATCH[0], BATCH[1], BATCH[2], false).unwrap();
+    unet.forward(&input, flat(BATCH), false).unwrap();
     for (decoder, heads) in logits.iter().enumerate() {
         for (head, logits) in heads.iter().enumerate() {
             let expected = logits.permute((0, 2, 3, 1)).unwrap();
@@ -259,17 +275,36 @@ fn inference_pass_is_that_of_stock_operations() {
     assert_eq!(unet.backward(&head_gradients(&config)), Err(UnetError::NoForward));
 }
 
+/// Nets of two and three axes with the axes of a batch that they take.
+fn nets_of_all_axes() -> [(UnetConfig, Volume); 4] {
+    let deep = Volume { batch: 2, slices: 4, rows: 8, columns: 4 };
+    let thick = Axes::Anisotropic { flat_poolings: 1 };
+    [
+        (config(1, 2), flat(BATCH)),
+        (config(3, 2), flat(BATCH)),
+        (UnetConfig { axes: Axes::Three, ..config(2, 1) }, deep),
+        (UnetConfig { axes: thick, ..config(2, 1) }, Volume { slices: 2, ..deep }),
+    ]
+}
+
+fn gradients_of_heads(config: &UnetConfig, volume: Volume) -> Vec<Vec<Vec<f32>>> {
+    let len = volume.n_pixels() * config.out_channels;
+    (0..config.n_decoders)
+        .map(|d| (0..config.n_heads).map(|h| numbers(len, &format!("head {d} {h}"))).collect())
+        .collect()
+}
+
 #[test]
 fn gradient_is_the_slope_of_the_loss() {
     /// Along one direction, f32 rounding and the bends of ReLU and max together stay below this part of the slope.
     const SLOPE_TOLERANCE: f64 = 0.02;
-    for config in [config(1, 2), config(3, 2)] {
+    for (config, volume) in nets_of_all_axes() {
         let mut unet = net(config.clone());
-        let input = numbers(BATCH.iter().product::<usize>() * 2, "input");
-        let gradients = head_gradients(&config);
+        let input = numbers(volume.n_pixels() * 2, "input");
+        let gradients = gradients_of_heads(&config, volume);
         let begin = unet.parameters().values.clone();
         let loss = |unet: &mut Unet| {
-            unet.forward(&input, BATCH[0], BATCH[1], BATCH[2], true).unwrap();
+            unet.forward(&input, volume, true).unwrap();
             let heads =
                 (0..config.n_decoders).flat_map(|d| (0..config.n_heads).map(move |h| (d, h)));
             heads
@@ -296,12 +331,90 @@ fn gradient_is_the_slope_of_the_loss() {
 }
 
 #[test]
+fn a_net_of_one_slice_is_the_same_in_three_axes() {
+    let mut flat_net = net(UnetConfig { levels: 1, ..config(1, 1) });
+    let mut deep_net = net(UnetConfig { levels: 1, axes: Axes::Three, ..config(1, 1) });
+    let tensors = flat_net.parameters().export().into_iter().map(|tensor| match tensor.shape[..] {
+        // A kernel of three slices of which the middle one is that of two axes.
+        [n_out, n_in, 3, 3] => {
+            let middle = |nine: &[f32]| [&[0.0; 9], nine, &[0.0; 9]].concat();
+            let values = tensor.values.chunks_exact(9).flat_map(middle).collect();
+            NamedTensor { shape: vec![n_out, n_in, 3, 3, 3], values, ..tensor }
+        }
+        [n_out, n_in, 1, 1] => NamedTensor { shape: vec![n_out, n_in, 1, 1, 1], ..tensor },
+        _ => tensor,
+    });
+    let tensors: Vec<NamedTensor> = tensors.collect();
+    deep_net.parameters_mut().import(&tensors).unwrap();
+    let volume = Volume { batch: 1, slices: 3, rows: 4, columns: 6 };
+    let input = numbers(volume.n_pixels() * 2, "input");
+    flat_net.forward(&input, volume, true).unwrap();
+    deep_net.forward(&input, volume, true).unwrap();
+    let expected: Vec<f64> = flat_net.logits(0, 0).iter().map(|&x| f64::from(x)).collect();
+    let expected = Tensor::from_vec(expected, volume.n_pixels() * 2, &Device::Cpu).unwrap();
+    assert_close(deep_net.logits(0, 0), &expected, "logits");
+}
+
+#[test]
+fn bf16_is_f32_but_for_rounding() {
+    /// Part of the norm that rounding to 8 bits of mantissa moves: half a unit, 2⁻⁹, in each of some ten operations.
+    const ROUNDING: f64 = 0.03;
+    /// More on the way back: where rounding moves one value in two hundred to the other side of a ReLU or of a maximum,
+    /// its gradient comes or goes as a whole, which is the root of that share of the norm, in each of ten layers.
+    const ROUNDING_BACK: f64 = 0.2;
+    let distance = |found: &[f32], expected: &[f32]| {
+        let square = |value: f32| f64::from(value).powi(2);
+        let apart: f64 = found.iter().zip(expected).map(|(a, b)| square(a - b)).sum();
+        (apart / expected.iter().copied().map(square).sum::<f64>()).sqrt()
+    };
+    for (config, Volume { batch, slices, rows, columns }) in nets_of_all_axes() {
+        // Larger than elsewhere: the statistics of a few values at the bottom would amplify the rounding.
+        let volume = Volume { batch, slices: 2 * slices, rows: 4 * rows, columns: 4 * columns };
+        let input = numbers(volume.n_pixels() * 2, "input");
+        let gradients = gradients_of_heads(&config, volume);
+        let run = |precision: Precision| {
+            let mut unet = net(config.clone());
+            unet.set_execution(Execution { precision, recompute: false });
+            unet.forward(&input, volume, true).unwrap();
+            unet.backward(&gradients).unwrap();
+            (unet.logits(0, 0).to_vec(), unet.parameters().gradients.clone())
+        };
+        let [(logits, gradients), (rounded, rounded_back)] =
+            [Precision::F32, Precision::Bf16].map(run);
+        let (forth, back) = (distance(&rounded, &logits), distance(&rounded_back, &gradients));
+        assert!(forth > 0.0 && forth < ROUNDING, "{forth} {config:?}");
+        assert!(back < ROUNDING_BACK, "{back} {config:?}");
+    }
+}
+
+#[test]
+fn recomputed_blocks_give_the_same_bytes() {
+    for (config, volume) in nets_of_all_axes() {
+        let input = numbers(volume.n_pixels() * 2, "input");
+        let gradients = gradients_of_heads(&config, volume);
+        let run = |precision: Precision, recompute: bool| {
+            let mut unet = net(config.clone());
+            unet.set_execution(Execution { precision, recompute });
+            for _ in 0..2 {
+                unet.forward(&input, volume, true).unwrap();
+                unet.backward(&gradients).unwrap();
+            }
+            unet.forward(&input, volume, false).unwrap();
+            (unet.logits(0, 0).to_vec(), unet.parameters().clone())
+        };
+        for precision in [Precision::F32, Precision::Bf16] {
+            assert!(run(precision, false) == run(precision, true), "{precision:?} {config:?}");
+        }
+    }
+}
+
+#[test]
 fn empty_gradients_are_zero_gradients() {
     let config = config(2, 2);
     let input = numbers(BATCH.iter().product::<usize>() * 2, "input");
     let run = |gradients: &[Vec<Vec<f32>>]| {
         let mut unet = net(config.clone());
-        unet.forward(&input, BATCH[0], BATCH[1], BATCH[2], true).unwrap();
+        unet.forward(&input, flat(BATCH), true).unwrap();
         unet.backward(gradients).unwrap();
         unet.parameters().gradients.clone()
     };
@@ -322,17 +435,20 @@ fn number_of_threads_does_not_change_bytes() {
     let axes = [4, 32, 32];
     let input = numbers(axes.iter().product::<usize>() * 2, "input");
     let gradients = vec![vec![numbers(axes.iter().product::<usize>() * 2, "gradient")]; 2];
-    let run = |n_threads: usize| {
+    let run = |precision: Precision, n_threads: usize| {
         let pool = ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
         pool.install(|| {
             let mut unet = net(config.clone());
-            unet.forward(&input, axes[0], axes[1], axes[2], true).unwrap();
+            unet.set_execution(Execution { precision, recompute: false });
+            unet.forward(&input, flat(axes), true).unwrap();
             unet.backward(&gradients).unwrap();
             (unet.logits(1, 0).to_vec(), unet.parameters().clone())
         })
     };
-    let alone = run(1);
-    assert!(alone == run(2) && alone == run(3));
+    for precision in [Precision::F32, Precision::Bf16] {
+        let alone = run(precision, 1);
+        assert!(alone == run(precision, 2) && alone == run(precision, 3), "{precision:?}");
+    }
 }
 
 #[test]
@@ -342,16 +458,19 @@ fn what_does_not_fit_is_refused() {
     let mut unet = net(config(1, 1));
     let input = numbers(2 * 8 * 12 * 2, "input");
     assert_eq!(
-        unet.forward(&input, 2, 6, 16, true),
-        Err(UnetError::Sides { rows: 6, columns: 16, multiple: 4 })
+        unet.forward(&input, Volume::flat(2, 6, 16), true),
+        Err(UnetError::Sides { found: [1, 6, 16], multiples: [1, 4, 4] })
     );
     assert!(matches!(
-        unet.forward(&input, 2, 8, 8, true),
+        unet.forward(&input, Volume::flat(2, 8, 8), true),
         Err(UnetError::Length { found: 384, .. })
     ));
-    assert_eq!(unet.forward(&[], 0, 8, 8, true), Err(UnetError::Zero { field: "batch" }));
+    assert_eq!(
+        unet.forward(&[], Volume::flat(0, 8, 8), true),
+        Err(UnetError::Zero { field: "batch" })
+    );
     assert_eq!(unet.backward(&[]), Err(UnetError::NoForward));
-    unet.forward(&input, 2, 8, 12, true).unwrap();
+    unet.forward(&input, Volume::flat(2, 8, 12), true).unwrap();
     let short = [vec![vec![0.0; 3]]];
     assert!(matches!(
         unet.backward(&short),

@@ -1,0 +1,185 @@
+//! Whole training steps against PyTorch: loss terms, running statistics and the gradient of every parameter.
+//!
+//! `torch.safetensors` is written by `tests/python/torch_vectors.py`: networks of a few channels with their weights,
+//! one batch, and what PyTorch makes of them in f64.
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+#![allow(clippy::panic, reason = "tests may fail loudly")]
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor, safetensors};
+use nets::{
+    Axes, Batch, ConsistencyConfig, LossConfig, Parameters, Ramp, RampShape, SingleConfig,
+    SingleNet, StepAt, StepReport, TaskShape, Trainable, UmaConfig, UmaNet,
+};
+
+/// Bound on the error of a tensor relative to its largest value: about ten layers of f32 arithmetic.
+const CLOSE: f64 = 2e-5;
+/// Bound on the error of loss terms and scores, relative.
+const TERM: f64 = 1e-6;
+/// Where the linear ramp reaches the weight of the consistency loss that PyTorch used, 0.5.
+const HALF_WAY: StepAt = StepAt { epoch: 0, step: 1, n_steps: 2 };
+
+/// The vectors of one step.
+struct Case {
+    name: &'static str,
+    tensors: BTreeMap<String, Tensor>,
+}
+
+impl Case {
+    fn read(name: &'static str) -> Self {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/torch.safetensors");
+        let all = safetensors::load(path, &Device::Cpu).unwrap().into_iter();
+        let own = |(key, tensor): (String, Tensor)| {
+            Some((key.strip_prefix(name)?.strip_prefix('/')?.to_owned(), tensor))
+        };
+        Self { name, tensors: all.filter_map(own).collect() }
+    }
+
+    fn find(&self, what: &str) -> Option<Vec<f32>> {
+        let flat = self.tensors.get(what)?.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+        Some(flat.to_vec1().unwrap())
+    }
+
+    fn floats(&self, what: &str) -> Vec<f32> {
+        self.find(what).unwrap_or_else(|| panic!("{} has no `{what}`", self.name))
+    }
+
+    fn check(&self, what: &str, found: &[f32], bound: f64) {
+        let expected = self.floats(what);
+        assert_eq!(found.len(), expected.len(), "{}/{what}", self.name);
+        let largest = expected.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
+        for (place, (a, b)) in found.iter().zip(&expected).enumerate() {
+            let error = f64::from(a - b).abs();
+            assert!(
+                error <= bound * f64::from(largest),
+                "{}/{what}[{place}]: {a} and not {b}, largest value {largest}",
+                self.name
+            );
+        }
+    }
+
+    fn check_terms(&self, what: &str, found: &[f64]) {
+        let found: Vec<f32> = found.iter().map(|&term| term as f32).collect();
+        for (place, (a, b)) in found.iter().zip(self.floats(what)).enumerate() {
+            let error = f64::from(a - b).abs();
+            assert!(
+                error <= TERM * f64::from(b.abs()),
+                "{}/{what}[{place}]: {a}, not {b}",
+                self.name
+            );
+        }
+    }
+
+    /// Runs a step of the case's network with the stored weights.
+    fn step(&self) -> (Box<dyn Trainable>, StepReport) {
+        let settings = self.tensors["settings"].to_vec1::<i64>().unwrap();
+        let settings: Vec<usize> =
+            settings.into_iter().map(|n| usize::try_from(n).unwrap()).collect();
+        let &[
+            axes,
+            n_channels,
+            base_width,
+            levels,
+            n_sources,
+            n_structures,
+            n_cases,
+            slices,
+            rows,
+            columns,
+        ] = settings.as_slice()
+        else {
+            panic!("settings of {}: {settings:?}", self.name)
+        };
+        let axes = if axes == 3 { Axes::Three } else { Axes::Two };
+        let shape = TaskShape { n_channels, n_structures, n_sources };
+        let streams = |_: &str, _: &[&str]| -> Box<dyn FnMut() -> f64> { Box::new(|| 0.5) };
+        let mut net: Box<dyn Trainable> = if self.name.starts_with("unet") {
+            let loss = LossConfig { lambda: 0.0, ..LossConfig::default() };
+            let config = SingleConfig { base_width, levels, axes, loss };
+            Box::new(SingleNet::new(&config, shape, &streams).unwrap())
+        } else {
+            let ramp = Ramp { shape: RampShape::Linear, fraction: 1.0 };
+            let consistency = ConsistencyConfig { ramp, ..ConsistencyConfig::default() };
+            let config =
+                UmaConfig { base_width, levels, axes, consistency, ..UmaConfig::default() };
+            Box::new(UmaNet::new(&config, shape, &streams).unwrap())
+        };
+        for (part, parameters) in net.parts_mut() {
+            self.load(part, parameters);
+        }
+        let labels = self.floats("labels");
+        let batch = Batch {
+            n_cases,
+            size: [slices, rows, columns],
+            images: self.floats("image"),
+            labels: labels.chunks(labels.len() / n_sources).map(<[f32]>::to_vec).collect(),
+        };
+        let report = net.step(&batch, HALF_WAY).unwrap();
+        (net, report)
+    }
+
+    fn load(&self, part: &str, parameters: &mut Parameters) {
+        let mut tensors = parameters.export();
+        let n_entries = parameters.entries.len();
+        for tensor in &mut tensors[..n_entries] {
+            tensor.values = self.floats(&format!("weight/{part}.{}", tensor.name));
+        }
+        parameters.import(&tensors).unwrap();
+    }
+
+    /// Holds every gradient and running statistic against the stored ones, and that none is left over.
+    fn check_parts(&self, net: &dyn Trainable) {
+        let mut n_checked = 0;
+        for (part, parameters) in net.parts() {
+            let mut gradients = parameters.clone();
+            gradients.values.clone_from(&parameters.gradients);
+            let n_entries = parameters.entries.len();
+            for (index, tensor) in gradients.export().into_iter().enumerate() {
+                let kind = if index < n_entries { "gradient" } else { "running" };
+                self.check(&format!("{kind}/{part}.{}", tensor.name), &tensor.values, CLOSE);
+                n_checked += 1;
+            }
+        }
+        let stored = |name: &&String| name.starts_with("gradient/") || name.starts_with("running/");
+        assert_eq!(n_checked, self.tensors.keys().filter(stored).count(), "{}", self.name);
+    }
+}
+
+fn check_unet(name: &'static str) {
+    let case = Case::read(name);
+    let (net, report) = case.step();
+    case.check_terms("terms", &[report.terms.total]);
+    case.check_parts(net.as_ref());
+}
+
+fn check_uma(name: &'static str) {
+    let case = Case::read(name);
+    let (net, report) = case.step();
+    let terms = report.terms;
+    case.check_terms("terms", &[terms.total, terms.cross_entropy, terms.dice, terms.consistency]);
+    let quality = report.quality.as_ref().unwrap();
+    case.check_terms("quality", &[quality.u_a, quality.u_b]);
+    assert_eq!((report.alpha, report.n_auxiliary), (0.5, 0), "{name}");
+    case.check_parts(net.as_ref());
+}
+
+#[test]
+fn unet_step_2d() {
+    check_unet("unet_2d");
+}
+
+#[test]
+fn unet_step_3d() {
+    check_unet("unet_3d");
+}
+
+#[test]
+fn uma_net_step_2d() {
+    check_uma("uma_2d");
+}
+
+#[test]
+fn uma_net_step_3d() {
+    check_uma("uma_3d");
+}
