@@ -1,6 +1,7 @@
 //! Drawn cases whose truth is known: what experiments run on where no data set is at hand.
 
 pub mod chest;
+pub mod dce;
 
 mod anatomy;
 mod blur;
@@ -8,6 +9,7 @@ mod film;
 
 pub use anatomy::ChestAnatomy;
 pub use chest::{ChestPhantom, ChestStructure, PhantomCase};
+pub use dce::{DceCase, DcePhantom, DceRegime, DceStructure};
 
 /// Names of a case and of its patient: `phantom-0001` and `P0001` for the first, with index 0.
 pub fn names(index: usize) -> (String, String) {

@@ -57,6 +57,8 @@ kinds! {
     TrainingLog = "model", view &["metrics.", "summary."];
     /// Uncertainty and calibration maps of chosen cases.
     Assessment = "assessment";
+    /// Sources measured against the truth, one row a case and source.
+    Comparison = "comparison";
     /// Scores per case.
     Scores = "scores";
     /// One HTML page and its numbers.

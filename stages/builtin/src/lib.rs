@@ -1,7 +1,10 @@
 //! The built-in stages: one thin file each, on top of the rooms that do the work.
 
 pub mod assess;
+mod channels;
+pub mod enhance;
 pub mod fuse;
+pub mod grow;
 pub mod ingest;
 pub mod kinds;
 pub mod noise;
@@ -20,6 +23,9 @@ use engine::Registry;
 pub fn register(registry: &mut Registry) {
     registry.add::<ingest::jsrt::Jsrt>();
     registry.add::<ingest::phantom_cxr::PhantomCxr>();
+    registry.add::<ingest::phantom_dce::PhantomDce>();
+    enhance::register(registry);
+    grow::register(registry);
     noise::register(registry);
     fuse::register(registry);
     registry.add::<train::unet::TrainUnet>();

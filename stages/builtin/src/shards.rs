@@ -51,6 +51,56 @@ pub enum ShardsError {
         /// Shape of the label.
         found: [usize; 3],
     },
+    /// A case without an image for one of its channels.
+    #[error("case `{case}` has an image in cell `{first}` and none in cell `{cell}`")]
+    ChannelMissing {
+        /// The case.
+        case: String,
+        /// The cell that should make its image.
+        cell: String,
+        /// The cell of the first channel.
+        first: String,
+    },
+    /// Channels of a case of different shapes.
+    #[error(
+        "image of case `{case}` in cell `{cell}` has shape {found:?} as [slice, row, column]: that in cell `{first}` has {expected:?}"
+    )]
+    ChannelShape {
+        /// The case.
+        case: String,
+        /// The cell of the channel that differs.
+        cell: String,
+        /// The cell of the first channel.
+        first: String,
+        /// Shape of the first channel.
+        expected: [usize; 3],
+        /// Shape of the channel that differs.
+        found: [usize; 3],
+    },
+    /// A network and its images differ in the number of channels.
+    #[error(
+        "the network was trained on {expected} channels: {found} artifacts are wired to `images`"
+    )]
+    ChannelCount {
+        /// Channels of the network.
+        expected: usize,
+        /// Artifacts on the port.
+        found: usize,
+    },
+    /// Cases of different shapes for one network.
+    #[error(
+        "case `{case}` has shape {found:?} as [slice, row, column]: case `{first}` has {expected:?}, and a network is trained on cases of one shape"
+    )]
+    SizesDiffer {
+        /// The case that differs.
+        case: String,
+        /// The case that the others are compared with.
+        first: String,
+        /// Its shape.
+        expected: [usize; 3],
+        /// The shape that differs.
+        found: [usize; 3],
+    },
     /// A split without a case.
     #[error("split `{split}` has no case: the network cannot be {purpose} without one")]
     EmptySplit {

@@ -128,6 +128,17 @@ pub enum ImagingError {
         /// Upper end of the bracket of strengths.
         strongest: f64,
     },
+    /// A seed outside the volume.
+    #[error("seed {seed:?} is outside the volume: shape {shape:?} as [slice, row, column]")]
+    SeedOutside {
+        /// The seed as `[slice, row, column]`.
+        seed: [usize; 3],
+        /// Axes of the volume.
+        shape: [usize; 3],
+    },
+    /// A region without a seed to grow from.
+    #[error("nothing to grow from: expected at least one seed, got none")]
+    NoSeeds,
     /// An output shape that is empty, or larger than the input where only reduction is defined.
     #[error("cannot resample shape {from:?} to {to:?} as [slice, row, column]: {rule}")]
     BadResampling {

@@ -7,16 +7,24 @@
 pub mod calibrate;
 pub mod components;
 pub mod contour;
+pub mod dce;
 pub mod distance;
 mod error;
 pub mod fusion;
+pub mod grey;
+pub mod holes;
 pub mod morphology;
 pub mod noise;
 pub mod polygon;
+pub mod rank;
+pub mod recursive;
+pub mod region;
 pub mod resample;
 pub mod scores;
 pub mod smooth;
+pub mod sources;
 pub mod spline;
+pub mod vesselness;
 mod zip;
 
 pub use error::ImagingError;

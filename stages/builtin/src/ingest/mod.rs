@@ -2,6 +2,7 @@
 
 pub mod jsrt;
 pub mod phantom_cxr;
+pub mod phantom_dce;
 
 use std::num::NonZeroUsize;
 

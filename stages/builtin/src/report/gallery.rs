@@ -1,12 +1,12 @@
 //! Pictures of cases with their annotations and maps, as Fig. 7 of arXiv 2304.00466v2.
 
 use datasets::{
-    CaseImage, CaseLabel, Image, Mask, SourceKind,
+    CaseImage, CaseLabel, Grid, SourceKind,
     shard::{read_images, read_labels},
 };
 use engine::{Input, StageError};
 use imaging::scores::{EmptyPolicy, Overlap};
-use report::{CaseMap, CaseMask, Gallery, GalleryCase, MaskPicture, Picture, Plane, Quality};
+use report::{CaseMap, CaseMask, Gallery, GalleryCase, Plane, Quality};
 
 use super::trace;
 use crate::{
@@ -44,9 +44,10 @@ fn gallery_case(
     maps: &[CaseImage],
     labels: &[CaseLabel],
 ) -> GalleryCase {
+    let slice = case_slice(&case.id, maps, labels);
     let map = |name: &str| {
         let id = format!("{}/{name}", case.id);
-        maps.iter().find(|map| map.id == id).map(|map| picture(&map.image))
+        maps.iter().find(|map| map.id == id).map(|map| plane(&map.image, slice))
     };
     let per_source = |what: &str| {
         let found = sources.iter().filter_map(|source| {
@@ -64,7 +65,7 @@ fn gallery_case(
         let label = labels.iter().find(|label| label.id == case.id && label.source == *source)?;
         Some(CaseMask {
             source: source.clone(),
-            mask: mask_picture(&label.mask),
+            mask: plane(&label.mask, slice),
             dice: dice(label),
         })
     });
@@ -75,27 +76,71 @@ fn gallery_case(
         u_a: Some(case.u_a),
         u_b: Some(case.u_b),
         image: map("image").unwrap_or_default(),
-        truth: truth.map(|label| mask_picture(&label.mask)),
+        truth: truth.map(|label| plane(&label.mask, slice)),
         annotations: annotations.collect(),
         uncertainty: per_source("uncertainty"),
         calibration: per_source("calibration"),
         consensus: map("consensus"),
-        prediction: prediction.map(|label| mask_picture(&label.mask)),
+        prediction: prediction.map(|label| plane(&label.mask, slice)),
         dice: prediction.and_then(dice),
         ..GalleryCase::default()
     }
 }
 
-/// The middle slice of an image.
-fn picture(image: &Image) -> Picture {
-    let [slices, rows, columns] = image.shape();
-    let start = slices / 2 * rows * columns;
-    Plane { rows, columns, values: image.values()[start..start + rows * columns].to_vec() }
+/// The slice of a case that its pictures show.
+fn case_slice(id: &str, maps: &[CaseImage], labels: &[CaseLabel]) -> usize {
+    let image = maps.iter().find(|map| map.id == format!("{id}/image"));
+    let n_slices = image.map_or(0, |map| map.image.shape()[0]);
+    let own = |kind| labels.iter().filter(move |label| label.id == id && label.kind == kind);
+    let truth = own(SourceKind::Truth).any(|label| label.mask.values().contains(&true));
+    let others =
+        labels.iter().filter(|label| label.id == id && label.kind != SourceKind::Predicted);
+    if truth {
+        shown_slice(own(SourceKind::Truth), n_slices)
+    } else {
+        shown_slice(others, n_slices)
+    }
 }
 
-/// The middle slice of a mask.
-fn mask_picture(mask: &Mask) -> MaskPicture {
-    let [slices, rows, columns] = mask.shape();
-    let start = slices / 2 * rows * columns;
-    Plane { rows, columns, values: mask.values()[start..start + rows * columns].to_vec() }
+/// The slice in which most of the structure lies: by the truth or, without it, by the sources; the middle one when none
+/// has any of it.
+fn shown_slice<'a>(labels: impl IntoIterator<Item = &'a CaseLabel>, n_slices: usize) -> usize {
+    let mut pixels = vec![0; n_slices];
+    for label in labels {
+        for (slice, sum) in pixels.iter_mut().enumerate().take(label.mask.shape()[0]) {
+            *sum += plane(&label.mask, slice).values.into_iter().filter(|&inside| inside).count();
+        }
+    }
+    let most = pixels.iter().copied().max().unwrap_or(0);
+    let first = pixels.iter().position(|&sum| sum == most).filter(|_| most > 0);
+    first.unwrap_or(n_slices / 2)
+}
+
+/// One slice of a volume.
+fn plane<T: Copy>(volume: &Grid<T>, slice: usize) -> Plane<T> {
+    let [_, rows, columns] = volume.shape();
+    let start = slice * rows * columns;
+    Plane { rows, columns, values: volume.values()[start..start + rows * columns].to_vec() }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+    use super::*;
+    use crate::shards::tests::label;
+
+    fn volume(inside: [usize; 3]) -> CaseLabel {
+        let values = inside.iter().flat_map(|&n| (0..4).map(move |pixel| pixel < n)).collect();
+        label("a", "x", Grid::new([3, 2, 2], values).unwrap())
+    }
+
+    #[test]
+    fn the_slice_with_most_of_the_structure_is_shown() {
+        let (low, high) = (volume([3, 1, 0]), volume([0, 1, 4]));
+        assert_eq!(shown_slice([&low, &high], 3), 2);
+        assert_eq!(shown_slice([&low], 3), 0);
+        assert_eq!(shown_slice([&volume([0; 3])], 3), 1);
+        assert_eq!(plane(&high.mask, 1).values, [true, false, false, false]);
+    }
 }
