@@ -4,12 +4,13 @@
 use std::{collections::BTreeSet, path::Path};
 
 /// What each room may import of ours.
-const ALLOWED: [(&str, &str, &[&str]); 9] = [
+const ALLOWED: [(&str, &str, &[&str]); 10] = [
     ("Cargo.toml", "pipeline", &["cli", "engine", "stages"]),
     ("pipeline/cli", "cli", &["datasets", "engine"]),
     ("pipeline/engine", "engine", &[]),
     ("datasets", "datasets", &[]),
     ("stages/builtin", "stages", &["datasets", "engine", "imaging", "nets", "report"]),
+    ("stages/cuda", "cuda", &["kernels", "nets"]),
     ("stages/imaging", "imaging", &["datasets"]),
     ("stages/kernels", "kernels", &[]),
     ("stages/nets", "nets", &["kernels"]),

@@ -35,6 +35,41 @@ root = 'films'
 size = 16
 split = { train = 3, val = 1 }
 
+[scans]
+use = 'ingest.phantom_dce'
+count = 3
+phantom = { shape = [32, 40, 40], spacing_mm = [3.0, 2.5, 2.5] }
+split = { train = 1, val = 1 }
+
+[breast]
+use = 'enhance.breast'
+in = { pre = 'scans.pre', early = 'scans.early', mask = 'scans.breast' }
+
+[subtract]
+use = 'enhance.subtract'
+in = { pre = 'scans.pre', early = 'scans.early', late = 'scans.late', breast = 'breast' }
+
+[vessels]
+use = 'enhance.vessels'
+in = { uptake = 'subtract.uptake', breast = 'breast' }
+sigmas_mm = [2.5]
+
+[suppress]
+use = 'enhance.suppress'
+in = { uptake = 'subtract.uptake', vesselness = 'vessels' }
+
+[tumour]
+use = 'enhance.tumour'
+in = { suppressed = 'suppress.suppressed', percent = 'subtract.percent', ratio = 'subtract.ratio', breast = 'breast' }
+
+[compare]
+use = 'grow.compare'
+in = { truth = 'scans.truth', annotations = ['rg1', 'rg2', 'rg3', 'rg4'], tissues = 'scans.tissues' }
+
+[table]
+use = 'grow.table'
+in = { comparisons = 'compare' }
+
 [train_vote]
 use = 'train.unet'
 in = { images = 'cases.images', target = 'vote', reference = 'cases.truth' }
@@ -79,6 +114,11 @@ fn experiment() -> String {
                 cell(name, stage, "truth = 'cases.truth'");
                 let wiring = format!("truth = 'cases.truth', simulator = '{name}'");
                 cell(&format!("by_{name}"), "noise.apply", &wiring);
+            }
+            Some(("grow", name)) if name.starts_with("rg") => {
+                let maps = "enhancement = 'tumour', uptake = 'subtract.uptake'";
+                let rest = "vesselness = 'suppress.vesselness', breast = 'breast'";
+                cell(name, stage, &format!("{maps}, {rest}"));
             }
             Some(("fuse", name)) => {
                 let sources = "annotations = ['by_erode_dilate', 'by_shift', 'by_flip_square']";

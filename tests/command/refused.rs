@@ -286,7 +286,7 @@ fn images_that_do_not_fit_the_network() {
         &["cases", "shift", "erase", "source1", "source2"],
         "\
 error: cell `train` failed (stage `train.uma`)
-caused by: image sides must be multiples of 64: got [row, column] = [32, 32]
+caused by: image sides must be multiples of [1, 64, 64] as [slice, row, column]: got [1, 32, 32]
 ",
     );
 }
