@@ -642,11 +642,12 @@ config
 fn doctor_help_and_completions() {
     let toy = Toy::new();
     let found = toy.json(&["doctor", "--json"]);
-    assert_eq!((&found["cuda"], &found["store_exists"]), (&json!(false), &json!(false)));
+    assert_eq!(found["store_exists"], json!(false));
+    assert!(found["gpu"]["usable"].is_boolean(), "{}", found["gpu"]);
     assert_eq!(found["store_writable"], true);
     let said = toy.call(&["doctor"]);
     assert!(
-        said.data.contains("gpu           not used: this build has no CUDA\n"),
+        said.data.contains("\ngpu           "),
         "{}",
         said.data
     );

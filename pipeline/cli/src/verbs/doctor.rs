@@ -1,11 +1,14 @@
 //! `pipeline doctor`: the machine, the project and the store, and what is wrong with them.
 
+mod gpu;
+
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
 use engine::total_memory;
+use gpu::Gpu;
 use serde_json::{Value, json};
 
 use crate::{
@@ -38,6 +41,7 @@ struct Findings {
     cpu: Option<String>,
     instructions: Vec<&'static str>,
     memory: Option<u64>,
+    gpu: Gpu,
     project: PathBuf,
     /// Whether the project folder holds what makes it one.
     marked: bool,
@@ -58,6 +62,7 @@ impl Findings {
             cpu: cpu_model(),
             instructions: instruction_sets(),
             memory: total_memory(),
+            gpu: Gpu::find(),
             marked: project.join("configs").is_dir() || project.join("pipeline.toml").is_file(),
             project,
             store_exists: store.is_dir(),
@@ -90,7 +95,7 @@ impl Findings {
         table.row(["cpu", &format!("{} {cpu}", count(self.cores, "core"))]);
         table.row(["instructions", if sets.is_empty() { "baseline" } else { &sets }]);
         table.row(["memory", &self.memory.map_or_else(|| "unknown".to_owned(), size)]);
-        table.row(["gpu", "not used: this build has no CUDA"]);
+        table.row(["gpu", &self.gpu.line()]);
         table.row(["project", &format!("{}{mark}", self.project.display())]);
         let configs = self.project.join("configs");
         let searched = format!("{}, {}", world.roots.working.display(), configs.display());
@@ -108,7 +113,7 @@ impl Findings {
             "cpu": self.cpu,
             "instructions": self.instructions,
             "memory": self.memory,
-            "cuda": false,
+            "gpu": self.gpu.to_json(),
             "project": self.project,
             "project_found": self.marked,
             "store": self.store,
@@ -144,10 +149,21 @@ fn cpu_model() -> Option<String> {
     line.split_once(':').map(|(_, name)| name.trim().to_owned())
 }
 
+/// Whether `/proc/cpuinfo` lists `flag` for the first core.
+#[cfg(target_arch = "x86_64")]
+fn cpu_flag(flag: &str) -> bool {
+    fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| {
+        let line = text.lines().find(|line| line.starts_with("flags"));
+        line.is_some_and(|line| line.split_whitespace().any(|found| found == flag))
+    })
+}
+
 /// The instruction sets beyond the baseline that numeric code may use.
 fn instruction_sets() -> Vec<&'static str> {
     #[cfg(target_arch = "x86_64")]
     let known = [
+        // The standard library does not detect it yet.
+        ("amx-bf16", cpu_flag("amx_bf16")),
         ("avx", is_x86_feature_detected!("avx")),
         ("avx2", is_x86_feature_detected!("avx2")),
         ("fma", is_x86_feature_detected!("fma")),
