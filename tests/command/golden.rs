@@ -1,8 +1,7 @@
 //! Version and output digest of every stage on a small experiment: a stage whose output moved must say so.
 //!
-//! `tests/golden/stages.toml` has a table `any` for what is the same on every machine, and one for each instruction set on
-//! whose numbers trained networks depend: those of other instruction sets than this machine's are kept and not compared.
-//! `UPDATE_GOLDEN=1 cargo test --test command golden` writes the file anew; the diff is to be read.
+//! Networks run on plain instructions here, whose numbers are the same on every machine.
+//! `UPDATE_GOLDEN=1 cargo test --test command golden` writes `tests/golden/stages.toml` anew; the diff is to be read.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -159,53 +158,47 @@ impl Golden {
     }
 }
 
-/// Cells by the machines on which they are the same: `any`, or an instruction set.
-type Tables = BTreeMap<String, BTreeMap<String, Golden>>;
+type Cells = BTreeMap<String, Golden>;
 
 fn file() -> PathBuf {
     PathBuf::from(REPOSITORY).join("tests/golden/stages.toml")
 }
 
-fn stored() -> Tables {
+fn stored() -> Cells {
     let Ok(text) = fs::read_to_string(file()) else {
-        return Tables::new();
+        return Cells::new();
     };
     let json = Node::parse(&text, "stages.toml").unwrap().to_json();
-    let table = |(name, table): (&String, &Value)| {
-        let cells = table.as_object().unwrap().iter();
-        let cells = cells.map(|(cell, value)| (cell.clone(), Golden::from_json(value).unwrap()));
-        (name.clone(), cells.collect())
-    };
-    json.as_object().unwrap().iter().map(table).collect()
+    let cells = json.as_object().unwrap().iter();
+    cells.map(|(cell, value)| (cell.clone(), Golden::from_json(value).unwrap())).collect()
 }
 
-fn store(tables: &Tables) {
+fn store(cells: &Cells) {
     let mut text = HEAD.to_owned();
-    for (machine, cells) in tables {
-        for (cell, golden) in cells {
-            let Golden { stage, version, reads, outputs } = golden;
-            writeln!(text, "\n[{machine}.{cell}]\nstage = \"{stage}\"\nversion = {version}")
-                .unwrap();
-            writeln!(text, "reads = \"{reads}\"\n[{machine}.{cell}.outputs]").unwrap();
-            outputs
-                .iter()
-                .for_each(|(port, digest)| writeln!(text, "{port} = \"{digest}\"").unwrap());
-        }
+    for (cell, Golden { stage, version, reads, outputs }) in cells {
+        writeln!(text, "\n[{cell}]\nstage = \"{stage}\"\nversion = {version}").unwrap();
+        writeln!(text, "reads = \"{reads}\"\n[{cell}.outputs]").unwrap();
+        outputs.iter().for_each(|(port, digest)| writeln!(text, "{port} = \"{digest}\"").unwrap());
     }
     fs::create_dir_all(file().parent().unwrap()).unwrap();
     fs::write(file(), text).unwrap();
 }
 
-/// Runs the experiment and gives what each cell did, in the order of the cells.
-fn made() -> Vec<(String, String, Golden)> {
+/// Runs the experiment and gives what each cell did.
+fn made() -> Cells {
     let world = World::small(&experiment());
     miniature::reduced(&world);
-    world.built(&["--quiet"]);
-    let lines = world.json_lines(&["explain", "small.toml", "*", "--json"]);
-    let made = |line: &Value| {
+    let portable = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        let done = command.env("PIPELINE_INSTRUCTIONS", "portable").output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    };
+    portable(&["run", "small.toml", "--quiet"]);
+    let made = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
         let last = &line["last"];
         let action = &last["action"];
-        let machine = action["environment"]["instructions"].as_str().unwrap_or("any");
         let reads = json!([action["config"], action["inputs"], action["externals"]]).to_string();
         let golden = Golden::from_json(&json!({
             "stage": action["stage"],
@@ -213,37 +206,26 @@ fn made() -> Vec<(String, String, Golden)> {
             "reads": Digest::of(reads.as_bytes()).short(),
             "outputs": last["outputs"],
         }));
-        (machine.to_owned(), line["cell"].as_str().unwrap().to_owned(), golden.unwrap())
+        (line["cell"].as_str().unwrap().to_owned(), golden.unwrap())
     };
-    lines.iter().map(made).collect()
+    portable(&["explain", "small.toml", "*", "--json"]).lines().map(made).collect()
 }
 
 #[test]
 fn golden_outputs_of_every_stage() {
     let made = made();
-    let stages: BTreeSet<&str> = made.iter().map(|(_, _, golden)| golden.stage.as_str()).collect();
+    let stages: BTreeSet<&str> = made.values().map(|golden| golden.stage.as_str()).collect();
     assert_eq!(stages, pipeline::standard().names().collect(), "every stage has a cell here");
-    let mut tables = stored();
     if std::env::var_os("UPDATE_GOLDEN").is_some_and(|value| value == "1") {
-        let machines: BTreeSet<&String> = made.iter().map(|(machine, _, _)| machine).collect();
-        machines.into_iter().for_each(|machine| drop(tables.remove(machine)));
-        for (machine, cell, golden) in made.iter().cloned() {
-            tables.entry(machine).or_default().insert(cell, golden);
-        }
-        return store(&tables);
+        return store(&made);
     }
     if !cfg!(all(target_arch = "x86_64", target_env = "gnu")) {
         return not_run(
             "golden digests: the mathematical functions of this machine may round otherwise",
         );
     }
-    let found = Comparison::of(&tables, &made);
-    for cell in &found.unknown {
-        not_run(&format!(
-            "golden digest of `{cell}`: none is stored for this machine's instruction set"
-        ));
-    }
-    let Comparison { to_raise, differ, .. } = found;
+    let stored = stored();
+    let Comparison { to_raise, differ } = Comparison::of(&stored, &made);
     assert!(
         to_raise.is_empty(),
         "the same configuration and inputs give another output: raise VERSION of {to_raise:?}, or results that users have \
@@ -254,6 +236,7 @@ fn golden_outputs_of_every_stage() {
         "versions, configurations or inputs have moved: run with UPDATE_GOLDEN=1 and read the diff of \
          tests/golden/stages.toml (cells that differ: {differ:?})"
     );
+    assert_eq!(stored.keys().collect::<Vec<_>>(), made.keys().collect::<Vec<_>>());
 }
 
 /// What the stored digests say of those that were made.
@@ -263,19 +246,13 @@ struct Comparison<'a> {
     to_raise: BTreeSet<&'a str>,
     /// Cells that are not as they are stored.
     differ: Vec<&'a str>,
-    /// Cells of an instruction set of which nothing is stored.
-    unknown: Vec<&'a str>,
 }
 
 impl<'a> Comparison<'a> {
-    fn of(tables: &Tables, made: &'a [(String, String, Golden)]) -> Self {
+    fn of(stored: &Cells, made: &'a Cells) -> Self {
         let mut found = Self::default();
-        for (machine, cell, golden) in made {
-            let Some(cells) = tables.get(machine) else {
-                found.unknown.push(cell);
-                continue;
-            };
-            let before = cells.get(cell);
+        for (cell, golden) in made {
+            let before = stored.get(cell);
             if before == Some(golden) {
                 continue;
             }
@@ -293,23 +270,23 @@ impl<'a> Comparison<'a> {
 
 #[test]
 fn a_moved_output_asks_for_a_version_and_a_moved_input_does_not() {
-    let golden = |version: u64, reads: &str, digest: &str| Golden {
-        stage: "noise.shift".to_owned(),
-        version,
-        reads: reads.to_owned(),
-        outputs: BTreeMap::from([("simulator".to_owned(), digest.to_owned())]),
+    let golden = |version: u64, reads: &str, digest: &str| {
+        let golden = Golden {
+            stage: "noise.shift".to_owned(),
+            version,
+            reads: reads.to_owned(),
+            outputs: BTreeMap::from([("simulator".to_owned(), digest.to_owned())]),
+        };
+        Cells::from([("shift".to_owned(), golden)])
     };
-    let before = BTreeMap::from([("shift".to_owned(), golden(1, "a", "x"))]);
-    let tables = Tables::from([("any".to_owned(), before)]);
-    let check = |machine: &str, now: Golden, expected: [&[&str]; 3]| {
-        let made = [(machine.to_owned(), "shift".to_owned(), now)];
-        let [to_raise, differ, unknown] = expected.map(<[&str]>::to_vec);
-        let to_raise = to_raise.into_iter().collect();
-        assert_eq!(Comparison::of(&tables, &made), Comparison { to_raise, differ, unknown });
+    let before = golden(1, "a", "x");
+    let check = |now: Cells, to_raise: &[&str], differ: &[&str]| {
+        let expected =
+            Comparison { to_raise: to_raise.iter().copied().collect(), differ: differ.to_vec() };
+        assert_eq!(Comparison::of(&before, &now), expected);
     };
-    check("any", golden(1, "a", "x"), [&[], &[], &[]]);
-    check("any", golden(1, "a", "y"), [&["noise.shift"], &["shift"], &[]]);
-    check("any", golden(2, "a", "y"), [&[], &["shift"], &[]]);
-    check("any", golden(1, "b", "y"), [&[], &["shift"], &[]]);
-    check("avx2", golden(1, "a", "y"), [&[], &[], &["shift"]]);
+    check(golden(1, "a", "x"), &[], &[]);
+    check(golden(1, "a", "y"), &["noise.shift"], &["shift"]);
+    check(golden(2, "a", "y"), &[], &["shift"]);
+    check(golden(1, "b", "y"), &[], &["shift"]);
 }

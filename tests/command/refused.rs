@@ -317,3 +317,37 @@ fn splits_that_stay_empty_or_ask_for_too_much() {
         refused_by_stage(more, &[], &format!("{said}{talk}"));
     }
 }
+
+#[test]
+fn instructions_that_the_machine_lacks() {
+    let world = World::small(SMALL);
+    let output = world
+        .command(&["plan", "small.toml"])
+        .env("PIPELINE_INSTRUCTIONS", "sse9")
+        .output()
+        .unwrap();
+    let said = world.said(output);
+    assert_eq!((said.code, said.data.as_str()), (Some(2), ""));
+    assert!(
+        said.has(&["caused by:", "PIPELINE_INSTRUCTIONS", "(portable", "got `sse9`"]),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn the_instructions_that_are_asked_for_are_in_the_key_of_what_depends_on_them() {
+    let world = World::small(SMALL);
+    let output = world
+        .command(&["run", "small.toml", "--json"])
+        .env("PIPELINE_INSTRUCTIONS", "portable")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let explained = world.json_lines(&["explain", "small.toml", "*", "--json"]);
+    for line in explained {
+        let asked = &line["last"]["action"]["environment"]["instructions"];
+        let depends = ["train", "predict"].contains(&line["cell"].as_str().unwrap());
+        let expected = if depends { json!("portable") } else { Value::Null };
+        assert_eq!(asked, &expected, "{line}");
+    }
+}

@@ -117,7 +117,8 @@ impl World {
     /// The command in the project's folder, its surroundings those of every machine.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
-        command.current_dir(self.root()).env_remove("PIPELINE_STORE").args(arguments);
+        command.current_dir(self.root()).args(arguments);
+        command.env_remove("PIPELINE_STORE").env_remove("PIPELINE_INSTRUCTIONS");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

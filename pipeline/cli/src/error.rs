@@ -3,7 +3,7 @@
 use std::{error::Error, io, path::PathBuf};
 
 use datasets::DatasetsError;
-use engine::{ConfigError, RunError, StoreError};
+use engine::{ConfigError, RunError, StageError, StoreError};
 use thiserror::Error;
 
 /// How the command ends.
@@ -32,6 +32,12 @@ pub(crate) enum CliError {
     /// A run failed.
     #[error(transparent)]
     Run(RunError),
+    /// The machine or the environment lacks what the stages require.
+    #[error("the stages cannot be used here")]
+    Requirement {
+        /// What is missing.
+        source: StageError,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -195,6 +201,7 @@ impl CliError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Config(_)
+            | Self::Requirement { .. }
             | Self::NoStage { .. }
             | Self::NoRun { .. }
             | Self::UnknownRun { .. }

@@ -54,6 +54,9 @@ fn run_with(
         Ok(arguments) => arguments,
         Err(usage) => return console.usage(&usage),
     };
+    if let Err(source) = registry.check() {
+        return console.fail(&CliError::Requirement { source });
+    }
     let roots = Roots::find(working);
     let store =
         arguments.store.map_or_else(|| roots.project.join(".pipeline"), |s| working.join(s));

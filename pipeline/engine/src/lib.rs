@@ -69,7 +69,7 @@ pub use ports::{
 };
 pub use process::Process;
 pub use reason::Reason;
-pub use registry::Registry;
+pub use registry::{Registry, Requirement};
 pub use resolve::LastBuild;
 pub use run::{
     CellFailure, CellReport, Differing, Limits, Outcome, Rerun, RunOptions, RunReport, rerun, run,

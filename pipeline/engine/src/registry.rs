@@ -4,7 +4,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::stage::{DynStage, Erased, Stage};
+use crate::{
+    error::StageError,
+    stage::{DynStage, Erased, Stage},
+};
 
 /// Keys of a cell's table that are not the stage's own.
 pub(crate) const RESERVED: [&str; 6] = ["use", "in", "enabled", "resources", "timeout", "retry"];
@@ -13,7 +16,11 @@ pub(crate) const RESERVED: [&str; 6] = ["use", "in", "enabled", "resources", "ti
 #[derive(Clone, Default)]
 pub struct Registry {
     stages: BTreeMap<&'static str, Arc<dyn DynStage>>,
+    requirements: Vec<Requirement>,
 }
+
+/// What a set of stages asks of the machine and the environment, see [`Registry::require`].
+pub type Requirement = fn() -> Result<(), StageError>;
 
 impl Registry {
     /// An empty registry.
@@ -33,6 +40,19 @@ impl Registry {
         assert!(reserved.is_none(), "stage `{}` has a reserved key {reserved:?}", S::NAME);
         let before = self.stages.insert(S::NAME, Arc::new(stage));
         assert!(before.is_none(), "two stages have the name `{}`", S::NAME);
+    }
+
+    /// Adds what must hold before any of the stages can be used.
+    pub fn require(&mut self, requirement: Requirement) {
+        self.requirements.push(requirement);
+    }
+
+    /// Asks whether all that the stages require holds.
+    ///
+    /// # Errors
+    /// The first requirement that does not.
+    pub fn check(&self) -> Result<(), StageError> {
+        self.requirements.iter().try_for_each(|requirement| requirement())
     }
 
     /// Calls a crate's registering function; for chains in a `main`.

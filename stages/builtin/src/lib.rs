@@ -17,10 +17,11 @@ mod trained;
 
 pub use shards::ShardsError;
 
-use engine::Registry;
+use engine::{Registry, StageError};
 
 /// Adds every built-in stage.
 pub fn register(registry: &mut Registry) {
+    registry.require(|| nets::check_instructions().map_err(StageError::new));
     registry.add::<ingest::jsrt::Jsrt>();
     registry.add::<ingest::phantom_cxr::PhantomCxr>();
     registry.add::<ingest::phantom_dce::PhantomDce>();

@@ -1,10 +1,12 @@
-//! Prints the rate of the convolution and its gradients in GFLOP/s, for shapes of small and large networks.
+//! Prints the rate of the convolution and its gradients in GFLOP/s, for shapes of small and large networks, and their
+//! share of what the cores can do: the rate of fused multiply-adds in registers, measured first. Minimal filtering does
+//! fewer products than a convolution counts, so its share may be above 100 %.
 //!
 //! Run with `cargo run --release -p kernels --example conv_rate [threads] [filter]`; on a shared machine before it
 //! `chrt -r 1`. The filter is a part of a row's name, such as `bf16` or `@ [4, 1, 256, 256]`.
 #![allow(clippy::print_stdout, reason = "printing is what this program does")]
 
-use std::{error::Error, time::Instant};
+use std::{error::Error, hint::black_box, time::Instant};
 
 use kernels::{Conv, Element, Isa, UpConv, Volume, Write, bf16};
 
@@ -61,6 +63,12 @@ const UP_SHAPES: [(usize, usize, [usize; 4]); 6] = [
 const POINT_SHAPES: [(usize, usize, [usize; 4]); 2] =
     [(32, 1, [4, 1, 256, 256]), (16, 1, [1, 96, 96, 96])];
 
+/// Which rows are printed and what their rates are compared with.
+struct Filter {
+    name: String,
+    peak: Option<f64>,
+}
+
 /// Best time of several runs, in seconds.
 fn seconds(mut run: impl FnMut()) -> f64 {
     run();
@@ -81,13 +89,74 @@ fn volume([batch, slices, rows, columns]: [usize; 4]) -> Volume {
     Volume { batch, slices, rows, columns }
 }
 
+/// Chains of multiply-adds that do not wait for each other: latency times ports of today's cores.
+const CHAINS: usize = 12;
+
+/// `rounds` multiply-adds of every lane of `CHAINS` vectors.
+///
+/// # Safety
+/// The machine must have AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn multiply_add_avx2(rounds: usize) -> f32 {
+    use std::arch::x86_64::{_mm256_cvtss_f32, _mm256_fmadd_ps, _mm256_set1_ps};
+    let factor = _mm256_set1_ps(black_box(0.5));
+    let mut sums = [factor; CHAINS];
+    for _ in 0..rounds {
+        sums = sums.map(|sum| _mm256_fmadd_ps(sum, factor, factor));
+    }
+    sums.into_iter().map(|sum| _mm256_cvtss_f32(sum)).sum()
+}
+
+/// As [`multiply_add_avx2`].
+///
+/// # Safety
+/// The machine must have AVX-512 F.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn multiply_add_avx512(rounds: usize) -> f32 {
+    use std::arch::x86_64::{_mm512_cvtss_f32, _mm512_fmadd_ps, _mm512_set1_ps};
+    let factor = _mm512_set1_ps(black_box(0.5));
+    let mut sums = [factor; CHAINS];
+    for _ in 0..rounds {
+        sums = sums.map(|sum| _mm512_fmadd_ps(sum, factor, factor));
+    }
+    sums.into_iter().map(|sum| _mm512_cvtss_f32(sum)).sum()
+}
+
+/// GFLOP/s of f32 multiply-adds on all threads of the pool; none on sets without them.
+fn peak() -> Option<f64> {
+    const ROUNDS: usize = 1 << 22;
+    let isa = Isa::current();
+    let lanes = match isa {
+        Isa::Portable => return None,
+        Isa::Avx2 => 8,
+        _ => 16,
+    };
+    let run = |_: rayon::BroadcastContext<'_>| {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the current set is one of this machine.
+        black_box(unsafe {
+            if isa == Isa::Avx2 { multiply_add_avx2(ROUNDS) } else { multiply_add_avx512(ROUNDS) }
+        });
+    };
+    let best = seconds(|| drop(rayon::broadcast(run)));
+    let flop = 2 * ROUNDS * CHAINS * lanes * rayon::current_num_threads();
+    Some(flop as f64 / best * 1e-9)
+}
+
 /// Prints a row unless the filter leaves it out; `times` gives seconds of forward, input and weight gradient.
-fn report<E: Element>(name: &str, filter: &str, flop: f64, times: impl FnOnce() -> [f64; 3]) {
+fn report<E: Element>(name: &str, filter: &Filter, flop: f64, times: impl FnOnce() -> [f64; 3]) {
     let split = if Isa::current() == Isa::AmxSplit { " split" } else { "" };
     let name = format!("{}{split} {name}", E::NAME);
-    if name.contains(filter) {
+    if name.contains(&filter.name) {
         let times = times();
-        let rates = times.map(|seconds| format!("{:>7.0}", flop / seconds * 1e-9)).concat();
+        let rate = |seconds: f64| {
+            let rate = flop / seconds * 1e-9;
+            let share = filter.peak.map(|peak| format!("{:>4.0} %", rate / peak * 100.0));
+            format!("{rate:>7.0}{}", share.unwrap_or_default())
+        };
+        let rates = times.map(rate).concat();
         let times = times.map(|seconds| format!("{:>8.2}", seconds * 1e3)).concat();
         println!("{name:<45}{:>8.0}{rates}{times}", flop * 1e-6);
     }
@@ -125,7 +194,7 @@ fn up_conv<E: Element>(layer: UpConv, volume: Volume) -> [f64; 3] {
     [forward, gradient, weight]
 }
 
-fn measure<E: Element>(filter: &str) {
+fn measure<E: Element>(filter: &Filter) {
     for (in_channels, out_channels, axes) in SHAPES {
         let kernel = [if axes[1] > 1 { 3 } else { 1 }, 3, 3];
         let layer = Conv { kernel, in_channels, out_channels };
@@ -153,9 +222,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let n_threads = arguments.next().map_or(Ok(2), |text| text.parse())?;
     let filter = arguments.next().unwrap_or_default();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build()?;
-    println!("{:?}, {n_threads} threads; rates in GFLOP/s, then times in ms", Isa::current());
+    let peak = pool.install(peak);
+    let most = peak.map_or("no peak".to_owned(), |peak| format!("peak {peak:.0} GFLOP/s in f32"));
+    println!(
+        "{:?}, {n_threads} threads, {most}; rates in GFLOP/s, then times in ms",
+        Isa::current()
+    );
+    let filter = Filter { name: filter, peak };
     let passes = ["forward", "input", "weight"];
-    let heads = passes.map(|name| format!("{name:>7}")).concat();
+    let width = if peak.is_some() { 13 } else { 7 };
+    let heads = passes.map(|name| format!("{name:>width$}")).concat();
     let times = passes.map(|name| format!("{name:>8}")).concat();
     println!("{:<45}{:>8}{heads}{times}", "shape", "MFLOP");
     pool.install(|| {

@@ -51,7 +51,7 @@ pub use pointwise::{sigmoid, sigmoids};
 pub use pool::{MaxPool, Pooled};
 pub use resize::{Interpolation, Resize};
 pub use sgd::{SgdConfig, SgdState};
-pub use simd::{Isa, with_isa};
+pub use simd::{INSTRUCTIONS, Isa, UnknownIsa, with_isa};
 pub use strided::StridedConv;
 pub use uma_loss::{LossCase, LossValues, UmaLoss, bce_with_logits, soft_dice};
 pub use up_conv::UpConv;

@@ -1,7 +1,8 @@
 //! Instruction sets and a small abstraction over their f32 vectors.
 //!
-//! The best set that the machine has is found once. Every operation asks [`Isa::current`] on the thread that
-//! calls it and hands the answer to its tasks, so [`with_isa`] can run any operation on any set of the machine.
+//! The set of the process is found once: the best one that the machine has, or the one that [`INSTRUCTIONS`] names.
+//! Every operation asks [`Isa::current`] on the thread that calls it and hands the answer to its tasks, so
+//! [`with_isa`] can run any operation on any set of the machine.
 //! Results do not depend on the number of threads; they may differ in the last bits between sets, because the
 //! portable one has no fused multiply-add and the widths group sums differently.
 
@@ -9,7 +10,7 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use std::{cell::Cell, sync::OnceLock};
+use std::{cell::Cell, env, error::Error, fmt, sync::OnceLock};
 
 use crate::Element;
 pub(crate) use portable::Portable;
@@ -33,6 +34,30 @@ pub enum Isa {
     Amx,
 }
 
+/// Environment variable that names the set of a process, so that machines of different sets give the same bytes.
+pub const INSTRUCTIONS: &str = "PIPELINE_INSTRUCTIONS";
+
+/// A name in [`INSTRUCTIONS`] that is no set of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownIsa {
+    /// What the variable holds.
+    pub name: String,
+}
+
+impl fmt::Display for UnknownIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
+        write!(
+            f,
+            "{INSTRUCTIONS} must name an instruction set of this machine ({}): got `{}`",
+            has.join(", "),
+            self.name
+        )
+    }
+}
+
+impl Error for UnknownIsa {}
+
 thread_local! {
     static CHOSEN: Cell<Option<Isa>> = const { Cell::new(None) };
 }
@@ -46,11 +71,41 @@ impl Isa {
             .collect()
     }
 
-    /// The set that operations called from this thread use: the best one, or that of [`with_isa`].
+    /// The name of the set in [`INSTRUCTIONS`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::AmxSplit => "amx-split",
+            Isa::Amx => "amx",
+        }
+    }
+
+    /// The set of this process: the one that [`INSTRUCTIONS`] names, or the best of the machine.
+    ///
+    /// # Errors
+    /// [`UnknownIsa`] when the variable names no set of this machine.
+    pub fn of_process() -> Result<Isa, UnknownIsa> {
+        let available = Self::available();
+        match env::var_os(INSTRUCTIONS) {
+            None => Ok(available.last().copied().unwrap_or(Isa::Portable)),
+            Some(name) => available
+                .into_iter()
+                .find(|isa| name == isa.name())
+                .ok_or_else(|| UnknownIsa { name: name.to_string_lossy().into_owned() }),
+        }
+    }
+
+    /// The set that operations called from this thread use: that of the process, or that of [`with_isa`].
+    ///
+    /// # Panics
+    /// Where [`Isa::of_process`] is an error: programs ask it first.
     pub fn current() -> Isa {
-        static BEST: OnceLock<Isa> = OnceLock::new();
+        static PROCESS: OnceLock<Isa> = OnceLock::new();
         CHOSEN.get().unwrap_or_else(|| {
-            *BEST.get_or_init(|| Self::available().last().copied().unwrap_or(Isa::Portable))
+            *PROCESS
+                .get_or_init(|| Self::of_process().expect("the program asked `of_process` first"))
         })
     }
 

@@ -40,7 +40,7 @@ pub use config::{
     UmaConfig,
 };
 pub use error::NetsError;
-pub use kernels::Volume;
+pub use kernels::{UnknownIsa, Volume};
 pub use loss::{
     LossAt, LossConfig, LossGradients, LossMaps, LossScratch, LossTask, LossTerms,
     UncertaintyRange, loss_of_case, losses_of_batch,
@@ -68,14 +68,21 @@ pub use weights::{
 };
 pub use windows::{WindowConfig, predict_image};
 
+use kernels::Isa;
+
 /// The vector instructions that networks run on in a number format: trained bytes depend on them.
 pub fn instruction_set(precision: Precision) -> &'static str {
-    match (kernels::Isa::current(), precision) {
-        (kernels::Isa::Portable, _) => "portable",
-        (kernels::Isa::Avx2, _) => "avx2",
+    match (Isa::current(), precision) {
         // The tiles of AMX are for bf16 only.
-        (kernels::Isa::AmxSplit, _) => "amx-split",
-        (kernels::Isa::Amx, Precision::Bf16) => "amx",
-        (kernels::Isa::Avx512 | kernels::Isa::Amx, _) => "avx512",
+        (Isa::Amx, Precision::F32) => Isa::Avx512.name(),
+        (isa, _) => isa.name(),
     }
+}
+
+/// Refuses an instruction set that was asked for and that this machine lacks.
+///
+/// # Errors
+/// [`UnknownIsa`] when [`INSTRUCTIONS`](kernels::INSTRUCTIONS) names no set of this machine.
+pub fn check_instructions() -> Result<(), UnknownIsa> {
+    Isa::of_process().map(|_| ())
 }
