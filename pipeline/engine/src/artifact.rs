@@ -7,7 +7,10 @@
 //! The list of an artifact's parts is kept in [chunks](Chunk) whose borders follow from the names of the parts alone, so
 //! that two lists of very many parts that differ in one share all chunks but the one that it lies in.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -145,9 +148,13 @@ struct ListIn {
     chunks: Vec<Branch>,
 }
 
-/// All parts of one artifact, sorted by name.
+/// All parts of one artifact, sorted by name; a copy shares them.
 #[derive(Clone, Debug)]
-pub struct Manifest {
+pub struct Manifest(Arc<List>);
+
+/// What a [`Manifest`] holds.
+#[derive(Debug)]
+pub struct List {
     /// Kind of the artifact.
     pub kind: String,
     /// At least one; only the single one of an empty artifact is empty.
@@ -155,6 +162,14 @@ pub struct Manifest {
     digest: Digest,
     /// The file that holds the list of chunks where there are several.
     tree: OnceLock<ListFile>,
+}
+
+impl Deref for Manifest {
+    type Target = List;
+
+    fn deref(&self) -> &List {
+        &self.0
+    }
 }
 
 impl PartialEq for Manifest {
@@ -183,7 +198,7 @@ impl Manifest {
                 encoder.finish()
             }
         };
-        Self { kind: kind.to_owned(), chunks, digest, tree: OnceLock::new() }
+        Self(Arc::new(List { kind: kind.to_owned(), chunks, digest, tree: OnceLock::new() }))
     }
 
     /// An artifact from those of some of its parts; chunks of it that they have already are taken over.
@@ -322,8 +337,7 @@ impl Manifest {
     /// What is wrong with it, in words.
     pub(crate) fn read_leaf(bytes: &[u8]) -> Result<Arc<Chunk>, String> {
         let nested = |_: &Digest| Err("chunks within a chunk".to_owned());
-        let mut chunks = Self::read(bytes, &mut { nested })?.chunks;
-        Ok(chunks.swap_remove(0))
+        Ok(Self::read(bytes, &mut { nested })?.chunks[0].clone())
     }
 }
 

@@ -49,6 +49,7 @@ pub fn plan(
     store: &Store,
 ) -> Result<Vec<Planned>, RunError> {
     let resolver = Resolver::new(experiment, store);
+    resolver.recall.look_ahead(selected.iter().filter(|flag| **flag).count());
     let mut known: Known = vec![None; experiment.cells.len()];
     let mut lines = Vec::new();
     for (index, cell) in experiment.cells.iter().enumerate().filter(|(i, _)| selected[*i]) {

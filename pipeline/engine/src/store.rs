@@ -207,8 +207,7 @@ impl Store {
 
     /// Where a stored file lies.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.root.join("cas").join(&name[..2]).join(name)
+        self.place_of("cas", digest)
     }
 
     /// A new empty folder for one unit of work.
@@ -672,8 +671,18 @@ impl Store {
     }
 
     pub(crate) fn record_path(&self, key: &Digest) -> PathBuf {
-        let name = key.to_string();
-        self.root.join("ac").join(&name[..2]).join(name)
+        self.place_of("ac", key)
+    }
+
+    fn place_of(&self, folder: &str, digest: &Digest) -> PathBuf {
+        // There are very many of these: one allocation each.
+        const LONGEST: usize = "/cas/aa/".len() + 64;
+        let name = digest.to_string();
+        let mut path = PathBuf::with_capacity(self.root.as_os_str().len() + LONGEST);
+        [self.root.as_os_str(), folder.as_ref(), name[..2].as_ref(), name.as_ref()]
+            .into_iter()
+            .for_each(|step| path.push(step));
+        path
     }
 
     /// A name in `tmp/` that no other thread or process uses, and that says whose it is.

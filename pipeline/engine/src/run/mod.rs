@@ -231,6 +231,7 @@ fn go(
     let heart = Heart::start(store, &run_id, &experiment.name, n_cells)?;
     observe(Event::Begun { run: run_id.clone(), cells: n_cells });
     let resolver = Resolver::new(experiment, store);
+    resolver.recall.look_ahead(n_cells);
     let (job_sender, jobs) = unbounded::<Job>();
     let (news_sender, news) = unbounded::<News>();
     let trace = Trace::start(store, &run_id, &experiment.name);
