@@ -78,6 +78,9 @@ fn of_run(error: &RunError) -> Option<String> {
         RunError::Panic { stage, .. } => Some(format!(
             "this is a bug of stage `{stage}`; what was finished is stored, and the next run goes on from there"
         )),
+        RunError::NotTheSame { .. } => Some(
+            "run again: what reads from it is built from what it gave now".to_owned(),
+        ),
         RunError::Cancelled { .. } => Some(
             "run the same command again: what was finished is stored, and the rest goes on from there"
                 .to_owned(),
@@ -139,6 +142,9 @@ fn of_store(error: &StoreError) -> Option<String> {
             ) =>
         {
             UNWRITABLE
+        }
+        StoreError::UnreadablePin { .. } => {
+            "`pipeline verify` says what is damaged; `pipeline unpin NAME` gives the run up, or `pipeline verify --repair` all that cannot be read"
         }
         StoreError::Damaged { .. } | StoreError::BadManifest { .. } => {
             "run again: what is damaged is built again"

@@ -5,10 +5,42 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::digest::{Digest, Encoder};
+use crate::{
+    artifact::{Chunk, Manifest},
+    digest::{Digest, Encoder},
+};
 
 /// Domain of all keys: another number here disowns every stored result.
 const DOMAIN: &str = "pipeline action v1";
+
+/// Parts of an artifact with their contents, to explain what has changed of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The parts, where the artifact is of one chunk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) parts: Vec<(String, Digest)>,
+    /// Otherwise the chunks: content, and the stored list with the parts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) chunks: Vec<(Digest, Digest)>,
+}
+
+impl Shown {
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        match manifest.chunks() {
+            [one] => Self { parts: Self::parts_of(one), chunks: Vec::new() },
+            chunks => {
+                let lists = manifest.leaves().map(|(list, _)| list.digest);
+                let chunks = chunks.iter().map(|chunk| chunk.content()).zip(lists).collect();
+                Self { parts: Vec::new(), chunks }
+            }
+        }
+    }
+
+    /// The parts of a chunk.
+    pub(crate) fn parts_of(chunk: &Chunk) -> Vec<(String, Digest)> {
+        chunk.parts().iter().map(|part| (part.name.clone(), part.content)).collect()
+    }
+}
 
 /// One artifact on an input port.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +52,7 @@ pub struct InputState {
     /// Digest of the parts that the port shows.
     pub content: Digest,
     /// Those parts with their contents; not hashed again, they only explain what changed.
-    pub parts: Vec<(String, Digest)>,
+    pub parts: Shown,
 }
 
 /// Everything on which a cell's output depends.
@@ -73,7 +105,7 @@ impl Action {
     /// The same without what only explains which parts of an input changed.
     pub(crate) fn without_parts(&self) -> Self {
         let mut action = self.clone();
-        action.inputs.values_mut().flatten().for_each(|state| state.parts.clear());
+        action.inputs.values_mut().flatten().for_each(|state| state.parts = Shown::default());
         action
     }
 }
@@ -98,7 +130,7 @@ mod tests {
             cell: "cases".into(),
             named: false,
             content: Digest::of(b"masks"),
-            parts: vec![("a".into(), Digest::of(b"a"))],
+            parts: Shown { parts: vec![("a".into(), Digest::of(b"a"))], chunks: Vec::new() },
         };
         Action {
             stage: "noise.shift".into(),
@@ -130,7 +162,7 @@ mod tests {
         assert!(changed(&|a| a.externals.clear()));
         assert!(changed(&|a| a.environment.clear()));
         assert!(!changed(&|a| a.inputs.values_mut().for_each(|v| v[0].cell = "other".into())));
-        assert!(!changed(&|a| a.inputs.values_mut().for_each(|v| v[0].parts.clear())));
+        assert!(!changed(&|a| a.inputs.values_mut().for_each(|v| v[0].parts = Shown::default())));
     }
 
     /// Golden vector: a change here disowns every result that users have stored.

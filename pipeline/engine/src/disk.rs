@@ -42,6 +42,8 @@ pub enum Step<'a> {
     RemoveFolder(&'a Path),
     /// Sets the times or the permissions of a file.
     Mark(&'a Path),
+    /// Has nothing to do until another process has done something: see [`run_alone`](crate::run_alone).
+    Wait,
 }
 
 /// Comes between the store and the disk.
@@ -78,6 +80,11 @@ impl Disk {
             Ok(())
         })?;
         done.ok_or_else(|| io::Error::other("a step was neither taken nor refused"))
+    }
+
+    #[cfg(feature = "faults")]
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        self.step(Step::Wait, || Ok(()))
     }
 
     pub(crate) fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -323,6 +323,16 @@ pub enum RunError {
         /// The port that lacks it.
         port: &'static str,
     },
+    /// A cell that was built once more because a stored file of it was lost, and gave something else than before.
+    #[error(
+        "a stored file of cell `{cell}` was lost, and stage `{stage}` gave other contents when it was run once more"
+    )]
+    NotTheSame {
+        /// The cell.
+        cell: String,
+        /// Its stage.
+        stage: &'static str,
+    },
     /// A run that was told to stop before its end.
     #[error("run `{run}` was stopped with {not_reached} of its cells not built")]
     Cancelled {
@@ -387,6 +397,14 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+    /// A pin that is there and cannot be read, or whose run cannot.
+    #[error("what is pinned as `{name}` cannot be read: {message}")]
+    UnreadablePin {
+        /// Name of the pin.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
     /// A manifest that cannot be read.
     #[error("stored manifest {} cannot be read: {message}", digest.short())]
     BadManifest {
@@ -404,6 +422,15 @@ impl StoreError {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// Whether a stored file is gone or is not what it was, so that making it again is of use.
+    pub(crate) fn is_lost(&self) -> bool {
+        match self {
+            Self::Damaged { .. } => true,
+            Self::Io { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        }
     }
 
     /// Whether the disk is full.

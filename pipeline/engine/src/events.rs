@@ -27,6 +27,13 @@ pub enum Event {
         /// Units to run: shards, or 1.
         units: usize,
     },
+    /// A stored file of a cell was lost after the cell was looked up: it is built once more, and what needs it waits.
+    Lost {
+        /// The cell.
+        cell: String,
+        /// What is wrong with the file, in one line.
+        message: String,
+    },
     /// A unit of a cell has started.
     Started {
         /// The cell.

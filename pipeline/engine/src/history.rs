@@ -157,7 +157,7 @@ fn compare_cells(
     }
     let actions = old.zip(new).filter(|(old, new)| old != new);
     let actions = actions.and_then(|(old, new)| store.action(&old).zip(store.action(&new)));
-    let reasons = actions.map(|(old, new)| reason::compare(Some(&old), &new, None));
+    let reasons = actions.map(|(old, new)| reason::compare(Some(&old), &new, None, &|_| None));
     Some(CellChange {
         cell,
         in_first: before.is_some(),

@@ -20,6 +20,7 @@
 
 pub mod action;
 pub mod artifact;
+mod compact;
 pub mod config;
 pub mod digest;
 mod disk;
@@ -38,11 +39,13 @@ mod policy;
 mod ports;
 mod process;
 mod reason;
+mod recall;
 mod registry;
 mod resolve;
 mod run;
 mod runs;
 mod schema;
+mod seal;
 mod stage;
 pub mod store;
 #[cfg(test)]
@@ -71,6 +74,8 @@ pub use process::Process;
 pub use reason::Reason;
 pub use registry::{Registry, Requirement};
 pub use resolve::LastBuild;
+#[cfg(feature = "faults")]
+pub use run::run_alone;
 pub use run::{
     CellFailure, CellReport, Differing, Limits, Outcome, Rerun, RunOptions, RunReport, rerun, run,
     total_memory,

@@ -106,7 +106,8 @@ impl<'a> Heart<'a> {
         };
         let path = store.root().join("runs").join(run).join("live.json");
         let heart = Self { store, path, live, last: Instant::now() };
-        heart.write()?;
+        // From here on a folder without a sign of life and without a report is one that has lost its report.
+        store.replace_synced(&heart.path, &heart.bytes())?;
         Ok(heart)
     }
 
@@ -121,9 +122,17 @@ impl<'a> Heart<'a> {
         let _ = self.write();
     }
 
+    /// Ends without taking the last sign away: the run looks as if it had been killed.
+    pub(crate) fn leave(self) {
+        std::mem::forget(self);
+    }
+
     fn write(&self) -> Result<(), StoreError> {
-        let bytes = serde_json::to_vec(&self.live).expect("a sign of life is plain data");
-        self.store.replace(&self.path, &bytes)
+        self.store.replace(&self.path, &self.bytes())
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.live).expect("a sign of life is plain data")
     }
 }
 

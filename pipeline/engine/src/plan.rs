@@ -48,7 +48,8 @@ pub fn plan(
     selected: &[bool],
     store: &Store,
 ) -> Result<Vec<Planned>, RunError> {
-    let resolver = Resolver { experiment, store };
+    let resolver = Resolver::new(experiment, store);
+    resolver.recall.look_ahead(selected.iter().filter(|flag| **flag).count());
     let mut known: Known = vec![None; experiment.cells.len()];
     let mut lines = Vec::new();
     for (index, cell) in experiment.cells.iter().enumerate().filter(|(i, _)| selected[*i]) {
@@ -63,18 +64,20 @@ pub fn plan(
         } else {
             match resolver.step(index, &known)? {
                 Step::Fresh { outputs, .. } => {
-                    known[index] = Some(Arc::new(outputs));
+                    known[index] = Some(outputs);
                     (State::Fresh, Vec::new(), None)
                 }
                 // All shards are stored, so the artifact is known: nothing would run.
-                Step::Stale { missing, found, .. } if missing.is_empty() => {
-                    known[index] = Some(Arc::new(resolver.assemble(cell, &found)));
+                Step::Stale(stale) if stale.missing.is_empty() => {
+                    let found: Vec<_> =
+                        stale.groups.iter().flat_map(|group| group.outputs.clone()).collect();
+                    known[index] = Some(Arc::new(stale.prepared.assemble(&found)));
                     (State::Fresh, Vec::new(), None)
                 }
-                Step::Stale { missing, found, reasons, .. } => {
-                    let n = missing.len();
-                    let shards = cell.stage.per_shard().then_some((n, n + found.len()));
-                    (State::Stale, reasons, shards)
+                Step::Stale(stale) => {
+                    let n = stale.missing.len();
+                    let shards = cell.stage.per_shard().then_some((n, n + stale.n_found()));
+                    (State::Stale, stale.reasons, shards)
                 }
             }
         };

@@ -1,8 +1,18 @@
 //! Which process holds something in the store, and whether it is still there.
 
-use std::{fs, path::Path, sync::OnceLock};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
 
 /// A process, so that no other one is taken for it after a restart, in another container or on another machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +55,34 @@ impl Process {
         let visible = !self.boot.is_empty() && self.boot == this.boot && self.space == this.space;
         visible.then(|| ticks_of(self.pid) == Some(self.ticks))
     }
+
+    /// The part of a file's name that says whose it is: number, beginning, and where both are unique.
+    fn token(&self) -> String {
+        let place = Digest::of(format!("{}\n{}", self.boot, self.space).as_bytes());
+        format!("{}.{}.{}", self.pid, self.ticks, place.short())
+    }
+}
+
+/// The end of a file's name that no other thread or process has: whose it is, and a number.
+pub(crate) fn unique() -> String {
+    static BEGINNING: OnceLock<String> = OnceLock::new();
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let beginning = BEGINNING.get_or_init(|| {
+        // The time too: where there is no `/proc`, the number is all that a process is known by.
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("{}-{:x}", Process::this().token(), time.as_nanos())
+    });
+    format!("{beginning}.{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Whether the process that gave a file its [unique](unique) name is there still; `None` where that cannot be seen from here.
+pub(crate) fn owner_is_alive(name: &str) -> Option<bool> {
+    let token = name.split('-').nth(1)?;
+    let mut fields = token.splitn(3, '.');
+    let pid = fields.next()?.parse().ok()?;
+    let ticks = fields.next()?.parse().ok()?;
+    let owner = Process { pid, ticks, ..Process::this().clone() };
+    if owner.token() == token { owner.is_alive() } else { None }
 }
 
 /// When a process began; `None` when there is none with this number or it has ended and was not waited for.
@@ -73,8 +111,18 @@ mod tests {
         let ticks = ticks_of(child.id()).unwrap();
         let other = Process { pid: child.id(), ticks, ..this };
         assert_eq!(other.is_alive(), Some(true));
+        let alive = |process: &Process| owner_is_alive(&format!("work-{}-1.2", process.token()));
+        assert_eq!(alive(&other), Some(true));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(other.is_alive(), Some(false));
+        assert_eq!(alive(&other), Some(false));
+        assert_eq!(alive(&Process { boot: "another".into(), ..other }), None);
+        for name in ["work-1.2.3-4", "work-1-2-3", "work", ""] {
+            assert_eq!(owner_is_alive(name), None, "{name}");
+        }
+        let name = format!("work-{}", unique());
+        assert_eq!(owner_is_alive(&name), Some(true), "{name}");
+        assert_ne!(unique(), unique());
     }
 }

@@ -1,14 +1,20 @@
 //! Why a cell is built: a value with what changed, from what and to what.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    action::{Action, InputState},
+    action::{Action, InputState, Shown},
     digest::Digest,
 };
+
+/// Gives the parts of a stored chunk, if it is there still.
+pub(crate) type PartsOf<'f> = dyn Fn(&Digest) -> Option<Vec<(String, Digest)>> + 'f;
 
 /// One reason for building a cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,7 +161,12 @@ fn shown(value: Option<&Value>) -> String {
 }
 
 /// Why `now` must be built where `before` was built last; `note` tells of a stored result that could not be used.
-pub(crate) fn compare(before: Option<&Action>, now: &Action, note: Option<&str>) -> Vec<Reason> {
+pub(crate) fn compare(
+    before: Option<&Action>,
+    now: &Action,
+    note: Option<&str>,
+    parts_of: &PartsOf<'_>,
+) -> Vec<Reason> {
     let Some(before) = before else {
         return vec![
             note.map_or(Reason::NeverBuilt, |note| Reason::Lost { note: note.to_owned() }),
@@ -173,7 +184,7 @@ pub(crate) fn compare(before: Option<&Action>, now: &Action, note: Option<&str>)
     for port in keys(&before.inputs, inputs) {
         let (old, new) =
             (before.inputs.get(port).unwrap_or(&none), inputs.get(port).unwrap_or(&none));
-        compare_port(port, old, new, &mut reasons);
+        compare_port(port, old, new, parts_of, &mut reasons);
     }
     for name in keys(&before.externals, externals) {
         let (from, to) = (before.externals.get(name).copied(), externals.get(name).copied());
@@ -222,7 +233,13 @@ fn compare_values(key: &str, from: Option<&Value>, to: Option<&Value>, reasons: 
     }
 }
 
-fn compare_port(port: &str, old: &[InputState], new: &[InputState], reasons: &mut Vec<Reason>) {
+fn compare_port(
+    port: &str,
+    old: &[InputState],
+    new: &[InputState],
+    parts_of: &PartsOf<'_>,
+    reasons: &mut Vec<Reason>,
+) {
     let names = |states: &[InputState]| states.iter().map(|s| s.cell.clone()).collect::<Vec<_>>();
     if old.iter().map(|s| s.content).eq(new.iter().map(|s| s.content)) && old.len() == new.len() {
         let renamed = new.iter().any(|state| state.named) && names(old) != names(new);
@@ -245,13 +262,23 @@ fn compare_port(port: &str, old: &[InputState], new: &[InputState], reasons: &mu
             cell: new.cell.clone(),
             from: old.content,
             to: new.content,
-            parts: changed_parts(&old.parts, &new.parts),
+            parts: changed_parts(&old.parts, &new.parts, parts_of).unwrap_or_default(),
         });
     }
 }
 
-fn changed_parts(old: &[(String, Digest)], new: &[(String, Digest)]) -> Vec<String> {
-    let (old, new): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        (old.iter().cloned().collect(), new.iter().cloned().collect());
-    keys(&old, &new).into_iter().filter(|name| old.get(*name) != new.get(*name)).cloned().collect()
+/// Names of the parts that differ, read from the chunks that differ; `None` where one of those is gone.
+fn changed_parts(old: &Shown, new: &Shown, parts_of: &PartsOf<'_>) -> Option<Vec<String>> {
+    let contents = |shown: &Shown| shown.chunks.iter().map(|(content, _)| *content).collect();
+    let (in_old, in_new): (BTreeSet<Digest>, BTreeSet<Digest>) = (contents(old), contents(new));
+    let differing = |shown: &Shown, others: &BTreeSet<Digest>| {
+        let mut parts: BTreeMap<String, Digest> = shown.parts.iter().cloned().collect();
+        for (_, list) in shown.chunks.iter().filter(|(content, _)| !others.contains(content)) {
+            parts.extend(parts_of(list)?);
+        }
+        Some(parts)
+    };
+    let (old, new) = (differing(old, &in_new)?, differing(new, &in_old)?);
+    let names = keys(&old, &new).into_iter().filter(|name| old.get(*name) != new.get(*name));
+    Some(names.cloned().collect())
 }

@@ -1,18 +1,22 @@
 //! From a cell whose inputs are known to its action, its key and what the store holds of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    action::{Action, InputState},
-    artifact::{Manifest, Part, content_digest},
+    action::{Action, InputState, Shown},
+    artifact::{Manifest, Part},
     digest::Digest,
     error::{RunError, StoreError},
-    experiment::{Cell, Experiment, Wire},
-    ports::{Bound, Input, InputPart, InputPort},
+    experiment::{Cell, Experiment},
+    ports::{Arity, Bound, Input, InputPart, InputPort},
     reason::{self, Reason},
-    store::{Lookup, Outputs, Store, Stored},
+    recall::Recall,
+    store::{Lookup, Outputs, Store},
 };
 
 /// What a cell did when it was built last: kept to explain what has changed since.
@@ -26,6 +30,9 @@ pub struct LastBuild {
     pub reasons: Vec<Reason>,
     /// The run that built it.
     pub run: String,
+    /// The run that had built it before, to which the reasons compare.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
     /// Shards built and shards found, for a stage that runs per shard.
     pub shards: Option<(usize, usize)>,
     /// Seconds that it took.
@@ -34,38 +41,82 @@ pub struct LastBuild {
     pub outputs: BTreeMap<String, Digest>,
 }
 
-/// A part of a cell's work: the whole of it, or one shard.
+/// A part of a cell's work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope<'s> {
+    /// All of it.
+    Whole,
+    /// The shards of one chunk of the sharded inputs: what the whole would be if there were no others.
+    Chunk(usize),
+    /// One shard.
+    Shard(&'s str),
+}
+
+/// What is run at once: the whole of a cell, or one shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Unit {
     pub(crate) shard: Option<String>,
-    pub(crate) action: Action,
     pub(crate) key: Digest,
+    /// Index of the group that it belongs to.
+    pub(crate) group: usize,
+}
+
+impl Unit {
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        self.shard.as_deref().map_or(Scope::Whole, Scope::Shard)
+    }
+}
+
+/// Units whose results are recorded together: all of a cell, or of a cell of very many shards those of one chunk, so that
+/// the others need not be looked at when one has changed.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    /// Keys of all its shards, missing or not.
+    pub(crate) units: Vec<Digest>,
+    /// Results of the shards that are stored, or that of the group.
+    pub(crate) outputs: Vec<Arc<Outputs>>,
+    /// Number of shards whose results these are.
+    pub(crate) n_found: usize,
+    /// Key under which the group is recorded; none where it is the whole cell, or recorded already.
+    pub(crate) key: Option<Digest>,
+    /// Units without a result.
+    pub(crate) n_missing: usize,
 }
 
 /// What is to be done for a cell whose inputs are known.
-#[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "one value at a time, taken apart where it is made")]
-pub(crate) enum Step {
+pub(crate) enum Step<'a> {
     /// The store holds the result.
     Fresh {
         /// Key of the cell.
         key: Digest,
         /// What it gave.
-        outputs: Outputs,
+        outputs: Arc<Outputs>,
     },
     /// Units have to be run.
-    Stale {
-        /// The whole cell.
-        whole: Unit,
-        /// Units without a result.
-        missing: Vec<Unit>,
-        /// Results of the other units.
-        found: Vec<Outputs>,
-        /// Keys of all shards, missing or not.
-        units: Vec<Digest>,
-        /// Why.
-        reasons: Vec<Reason>,
-    },
+    Stale(Box<Stale<'a>>),
+}
+
+/// A cell whose result is not stored as a whole.
+pub(crate) struct Stale<'a> {
+    pub(crate) prepared: Prepared<'a>,
+    /// Key of the whole cell.
+    pub(crate) key: Digest,
+    pub(crate) groups: Vec<Group>,
+    /// Keys of the groups, where there are several.
+    pub(crate) group_keys: Vec<Digest>,
+    /// Units without a result.
+    pub(crate) missing: Vec<Unit>,
+    /// Why.
+    pub(crate) reasons: Vec<Reason>,
+    /// The run that the reasons compare to.
+    pub(crate) before: Option<String>,
+}
+
+impl Stale<'_> {
+    /// Number of shards that are stored.
+    pub(crate) fn n_found(&self) -> usize {
+        self.groups.iter().map(|group| group.n_found).sum()
+    }
 }
 
 /// Known outputs by cell index.
@@ -74,161 +125,246 @@ pub(crate) type Known = Vec<Option<Arc<Outputs>>>;
 pub(crate) struct Resolver<'a> {
     pub(crate) experiment: &'a Experiment,
     pub(crate) store: &'a Store,
+    pub(crate) recall: Recall<'a>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(experiment: &'a Experiment, store: &'a Store) -> Self {
+        Self { experiment, store, recall: Recall::open(store, &experiment.name) }
+    }
+
     /// Decides what to do for a cell all of whose inputs are in `known`.
-    pub(crate) fn step(&self, index: usize, known: &Known) -> Result<Step, RunError> {
-        let cell = &self.experiment.cells[index];
-        let whole = self.unit(cell, known, None)?;
-        let note = match self.store.look_up(&whole.key) {
-            Lookup::Hit(outputs) => return Ok(Step::Fresh { key: whole.key, outputs }),
+    pub(crate) fn step(&self, index: usize, known: &Known) -> Result<Step<'a>, RunError> {
+        let prepared = self.prepare(index, known)?;
+        let (cell, key) = (prepared.cell, prepared.key(Scope::Whole));
+        let note = match self.recall.look_up(&key) {
+            Lookup::Hit(outputs) => return Ok(Step::Fresh { key, outputs }),
             Lookup::Miss(note) => note,
         };
-        let before: Option<LastBuild> = self.store.last(&self.experiment.name, &cell.name);
-        let before = before.map(|last| last.action);
-        let reasons = reason::compare(before.as_ref(), &whole.action, note.as_deref());
-        if !cell.stage.per_shard() {
-            return Ok(Step::Stale {
-                missing: vec![whole.clone()],
-                whole,
-                found: Vec::new(),
-                units: Vec::new(),
-                reasons,
-            });
+        let last: Option<LastBuild> = self.store.last(&self.experiment.name, &cell.name);
+        let parts = |list: &Digest| Some(Shown::parts_of(&*self.store.chunk(list)?));
+        let (before, now) = (last.as_ref().map(|last| &last.action), prepared.explained());
+        let reasons = reason::compare(before, &now, note.as_deref(), &parts);
+        let before = last.map(|last| last.run);
+        let (mut groups, mut group_keys, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+        if cell.stage.per_shard() {
+            let chunks = prepared.chunks()?;
+            for (number, shards) in chunks.iter().enumerate() {
+                let group_key = (chunks.len() > 1).then(|| prepared.key(Scope::Chunk(number)));
+                group_keys.extend(group_key);
+                let group = self.group(&prepared, number, shards, group_key, &mut missing);
+                groups.push(group);
+            }
+        } else {
+            missing.push(Unit { shard: None, key, group: 0 });
+            groups.push(Group { n_missing: 1, ..Group::default() });
         }
-        let (mut missing, mut found, mut units) = (Vec::new(), Vec::new(), Vec::new());
-        for shard in self.shards(cell, known)? {
-            let unit = self.unit(cell, known, Some(&shard))?;
-            units.push(unit.key);
-            match self.store.look_up(&unit.key) {
-                Lookup::Hit(outputs) => found.push(outputs),
-                Lookup::Miss(_) => missing.push(unit),
+        let stale = Stale { prepared, key, groups, group_keys, missing, reasons, before };
+        Ok(Step::Stale(Box::new(stale)))
+    }
+
+    /// Looks some shards up, first all together where they have a key together.
+    fn group(
+        &self,
+        prepared: &Prepared<'_>,
+        number: usize,
+        shards: &[&str],
+        key: Option<Digest>,
+        missing: &mut Vec<Unit>,
+    ) -> Group {
+        if let Some(key) = key
+            && let Lookup::Hit(outputs) = self.store.look_up(&key)
+        {
+            return Group { outputs: vec![outputs], n_found: shards.len(), ..Group::default() };
+        }
+        let mut group = Group { key, ..Group::default() };
+        for shard in shards {
+            let key = prepared.key(Scope::Shard(shard));
+            group.units.push(key);
+            match self.store.look_up(&key) {
+                Lookup::Hit(outputs) => {
+                    group.n_found += 1;
+                    group.outputs.push(outputs);
+                }
+                Lookup::Miss(_) => {
+                    group.n_missing += 1;
+                    missing.push(Unit { shard: Some((*shard).to_owned()), key, group: number });
+                }
             }
         }
-        Ok(Step::Stale { whole, missing, found, units, reasons })
+        group
     }
 
-    /// The parts that a port shows of a wired artifact; one of them where a shard is asked for.
-    fn parts(
-        &self,
-        port: &InputPort,
-        wire: &Wire,
-        known: &Known,
-        shard: Option<&str>,
-    ) -> Vec<Part> {
-        let outputs = known[wire.cell]
-            .as_ref()
-            .expect("a cell is resolved after the cells that it reads from");
-        let manifest: &Manifest = &outputs[wire.port].manifest;
-        let mut parts = manifest.view(port.view);
-        if let Some(shard) = shard.filter(|_| port.sharded) {
-            parts.retain(|part| part.name == shard);
-        }
-        parts
-    }
-
-    pub(crate) fn unit(
-        &self,
-        cell: &Cell,
-        known: &Known,
-        shard: Option<&str>,
-    ) -> Result<Unit, StoreError> {
-        let mut inputs = BTreeMap::new();
-        for (port, wires) in &cell.inputs {
-            let states = wires.iter().map(|wire| {
-                let parts = self.parts(port, wire, known, shard);
-                InputState {
-                    cell: self.experiment.cells[wire.cell].name.clone(),
-                    named: port.arity == crate::ports::Arity::Named,
-                    content: content_digest(port.kind, &parts),
-                    parts: parts.into_iter().map(|part| (part.name, part.content)).collect(),
-                }
+    /// Collects what the units of a cell share.
+    pub(crate) fn prepare(&self, index: usize, known: &Known) -> Result<Prepared<'a>, StoreError> {
+        let cell = &self.experiment.cells[index];
+        let wired = |(port, wires): &'a (InputPort, Vec<crate::experiment::Wire>)| {
+            let wires = wires.iter().map(|wire| {
+                let outputs = known[wire.cell]
+                    .as_ref()
+                    .expect("a cell is resolved after the cells that it reads from");
+                let shown = outputs[wire.port].manifest.view(port.view);
+                let name = &self.experiment.cells[wire.cell].name;
+                Wired { producer: wire.cell, name, shown }
             });
-            inputs.insert(port.name.to_owned(), states.collect());
-        }
+            (port, wires.collect())
+        };
         let externals = cell.externals.iter().map(|external| {
             let digest = self.store.memo().digest(&external.path);
-            let (digest, _) = digest.map_err(StoreError::io("read", &external.path))?;
+            let digest = digest.map_err(StoreError::io("read", &external.path))?;
             Ok((external.name.clone(), digest))
         });
-        let action = Action {
+        Ok(Prepared {
+            cell,
+            ports: cell.inputs.iter().map(wired).collect(),
+            externals: externals.collect::<Result<_, StoreError>>()?,
+        })
+    }
+}
+
+/// An artifact on an input port, as far as the port shows it.
+struct Wired<'a> {
+    /// Index of the cell that made it.
+    producer: usize,
+    /// The name of that.
+    name: &'a str,
+    shown: Manifest,
+}
+
+/// A cell with what all of its units share.
+pub(crate) struct Prepared<'a> {
+    cell: &'a Cell,
+    ports: Vec<(&'a InputPort, Vec<Wired<'a>>)>,
+    externals: BTreeMap<String, Digest>,
+}
+
+/// An input that is not there as it was stored.
+pub(crate) struct Unbound {
+    /// Index of the cell that made it.
+    pub(crate) producer: usize,
+    /// The file.
+    pub(crate) blob: Digest,
+    /// What is wrong with it.
+    pub(crate) error: StoreError,
+}
+
+impl Prepared<'_> {
+    /// What is done in a scope.
+    pub(crate) fn action(&self, scope: Scope<'_>) -> Action {
+        let Self { cell, ports, externals } = self;
+        let inputs = ports.iter().map(|(port, wires)| {
+            let states = wires.iter().map(|wired| InputState {
+                cell: wired.name.to_owned(),
+                named: port.arity == Arity::Named,
+                content: seen(port, wired, scope).digest(),
+                parts: Shown::default(),
+            });
+            (port.name.to_owned(), states.collect())
+        });
+        Action {
             stage: cell.stage.name().to_owned(),
             version: cell.stage.version(),
             config: cell.config.semantic.clone(),
-            shard: shard.map(str::to_owned),
-            inputs,
-            externals: externals.collect::<Result<_, StoreError>>()?,
+            shard: match scope {
+                Scope::Shard(shard) => Some(shard.to_owned()),
+                Scope::Whole | Scope::Chunk(_) => None,
+            },
+            inputs: inputs.collect(),
+            externals: externals.clone(),
             environment: cell.config.environment.clone(),
-        };
-        Ok(Unit { shard: shard.map(str::to_owned), key: action.key(), action })
+        }
     }
 
-    /// The shards of a cell: those of its first sharded input, which every other sharded input must have too.
-    pub(crate) fn shards(&self, cell: &Cell, known: &Known) -> Result<Vec<String>, RunError> {
-        let mut first: Option<(&'static str, Vec<String>)> = None;
-        for (port, wires) in cell.inputs.iter().filter(|(port, _)| port.sharded) {
-            for wire in wires {
-                let names: Vec<String> =
-                    self.parts(port, wire, known, None).into_iter().map(|part| part.name).collect();
-                let Some((first_port, shards)) = &first else {
-                    first = Some((port.name, names));
-                    continue;
-                };
-                let pairs = [
-                    (first_port, shards, port.name, &names),
-                    (&port.name, &names, *first_port, shards),
-                ];
-                for (has, from, lacks, within) in pairs {
-                    if let Some(shard) = from.iter().find(|shard| !within.contains(shard)) {
-                        return Err(RunError::ShardMissing {
-                            cell: cell.name.clone(),
-                            shard: shard.clone(),
-                            first: has,
-                            port: lacks,
-                        });
-                    }
+    /// The key of a scope.
+    pub(crate) fn key(&self, scope: Scope<'_>) -> Digest {
+        self.action(scope).key()
+    }
+
+    /// What the whole cell does, with the parts of its inputs.
+    pub(crate) fn explained(&self) -> Action {
+        let mut action = self.action(Scope::Whole);
+        for (port, wires) in &self.ports {
+            let states = action.inputs.get_mut(port.name).into_iter().flatten();
+            states.zip(wires).for_each(|(state, wired)| state.parts = Shown::of(&wired.shown));
+        }
+        action
+    }
+
+    /// The shards of the cell by chunks: those of its first sharded input, which every other sharded input must have too.
+    pub(crate) fn chunks(&self) -> Result<Vec<Vec<&str>>, RunError> {
+        let mut sharded = self.sharded();
+        let Some((first_port, first)) = sharded.next() else { return Ok(Vec::new()) };
+        for (port, other) in sharded {
+            if names(first).eq(names(other)) {
+                continue;
+            }
+            for (has, from, lacks, within) in
+                [(first_port, first, port, other), (port, other, first_port, first)]
+            {
+                let within: BTreeSet<&str> = names(within).collect();
+                if let Some(shard) = names(from).find(|shard| !within.contains(shard)) {
+                    let (cell, shard) = (self.cell.name.clone(), shard.to_owned());
+                    return Err(RunError::ShardMissing { cell, shard, first: has, port: lacks });
                 }
             }
         }
-        Ok(first.map(|(_, shards)| shards).unwrap_or_default())
+        let chunks = first.chunks().iter();
+        Ok(chunks.map(|chunk| chunk.parts().iter().map(name).collect()).collect())
+    }
+
+    fn sharded(&self) -> impl Iterator<Item = (&'static str, &Manifest)> {
+        let sharded = self.ports.iter().filter(|(port, _)| port.sharded);
+        sharded.flat_map(|(port, wires)| wires.iter().map(|wired| (port.name, &wired.shown)))
     }
 
     /// The artifacts of a unit with their files, verified.
-    pub(crate) fn bind(
-        &self,
-        cell: &Cell,
-        known: &Known,
-        shard: Option<&str>,
-    ) -> Result<Bound, StoreError> {
+    pub(crate) fn bind(&self, store: &Store, scope: Scope<'_>) -> Result<Bound, Box<Unbound>> {
         let mut bound = Bound::new();
-        for (port, wires) in &cell.inputs {
+        for (port, wires) in &self.ports {
             let mut artifacts = Vec::new();
-            for wire in wires {
-                let parts = self.parts(port, wire, known, shard);
-                let digest = content_digest(port.kind, &parts);
-                let parts = parts.iter().map(|part| {
-                    let path = self.store.verify(part)?;
+            for wired in wires {
+                let seen = seen(port, wired, scope);
+                let parts = seen.parts().map(|part| {
+                    let path = store.verify(part).map_err(|error| {
+                        Box::new(Unbound { producer: wired.producer, blob: part.blob, error })
+                    })?;
                     Ok(InputPart { name: part.name.clone(), path, content: part.content })
                 });
-                artifacts.push(Input {
-                    cell: self.experiment.cells[wire.cell].name.clone(),
-                    digest,
-                    parts: parts.collect::<Result<_, StoreError>>()?,
-                });
+                let parts = parts.collect::<Result<_, Box<Unbound>>>()?;
+                let (cell, digest) = (wired.name.to_owned(), seen.digest());
+                artifacts.push(Input { cell, digest, parts });
             }
             bound.insert(port.name, artifacts);
         }
         Ok(bound)
     }
 
-    /// The artifact of a cell from those of its shards.
-    pub(crate) fn assemble(&self, cell: &Cell, shards: &[Outputs]) -> Outputs {
-        let ports = cell.stage.outputs().iter().map(|port| {
-            let parts = shards.iter().flat_map(|outputs| outputs[port.name].manifest.parts.clone());
-            let manifest = Manifest::new(port.kind, parts.collect());
-            (port.name.to_owned(), Stored { digest: manifest.digest(), manifest })
+    /// The artifact of the cell from those of its shards.
+    pub(crate) fn assemble(&self, shards: &[Arc<Outputs>]) -> Outputs {
+        let ports = self.cell.stage.outputs().iter().map(|port| {
+            let some = shards.iter().map(|outputs| &outputs[port.name].manifest);
+            (port.name.to_owned(), Manifest::union(port.kind, some).into())
         });
         ports.collect()
     }
+}
+
+/// What a unit sees of an artifact on a port.
+fn seen(port: &InputPort, wired: &Wired<'_>, scope: Scope<'_>) -> Manifest {
+    let shown = &wired.shown;
+    match scope {
+        Scope::Chunk(number) if port.sharded => shown.of_chunk(number),
+        Scope::Shard(shard) if port.sharded => {
+            Manifest::new(port.kind, shown.part(shard).cloned().into_iter().collect())
+        }
+        _ => shown.clone(),
+    }
+}
+
+fn names(manifest: &Manifest) -> impl Iterator<Item = &str> + Clone {
+    manifest.parts().map(name)
+}
+
+fn name(part: &Part) -> &str {
+    &part.name
 }

@@ -6,7 +6,8 @@ use crate::{
     digest::Digest,
     error::StoreError,
     run::RunReport,
-    store::{Record, Store, Stored, open_sealed},
+    seal::{open_sealed, open_sealed_object},
+    store::{Record, Store, Stored},
 };
 
 impl Store {
@@ -42,7 +43,7 @@ impl Store {
         let bad = |message: String| StoreError::BadRun { run: id.to_owned(), message };
         let path = self.root().join("runs").join(id).join("run.json");
         let bytes = fs::read(&path).map_err(|error| bad(error.to_string()))?;
-        serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
+        open_sealed_object(&bytes).map_err(|what| bad(what.to_owned()))
     }
 
     /// The stored artifact of a manifest, whose own digest a [run's report](RunReport) gives.
@@ -50,8 +51,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::BadManifest`] when it is gone or damaged.
     pub fn artifact(&self, manifest: &Digest) -> Result<Stored, StoreError> {
-        let manifest = self.manifest(manifest)?;
-        Ok(Stored { digest: manifest.digest(), manifest })
+        Ok(self.manifest(manifest)?.into())
     }
 
     /// The recorded artifacts whose digests begin with `prefix`, each once, sorted by digest.
@@ -117,10 +117,11 @@ mod tests {
             built: 1,
             fresh: 2,
             seconds: 0.5,
+            configuration: None,
             cells: Vec::new(),
         };
         let path = store.root().join("runs").join(id).join("run.json");
-        store.replace(&path, &serde_json::to_vec(&report).unwrap()).unwrap();
+        store.replace(&path, &crate::seal::sealed_object(&report)).unwrap();
     }
 
     #[test]

@@ -4,8 +4,9 @@
 //! cas/aa/DIGEST           files of artifacts and their manifests, never changed
 //! ac/kk/KEY               records: the fact that a key produced artifacts
 //! cells/EXPERIMENT/NAME   what each cell did last, to explain what changed
+//! recall/EXPERIMENT       what the last look-ups found, to save time
 //! runs/ID/                one folder a run: run.json, experiment.toml; live.json while it is under way
-//! pins/NAME               runs whose results are kept
+//! pins/NAME               runs whose results are kept; runs/ID/pins/NAME says so too
 //! lease/KEY               who builds a key at present
 //! ckpt/KEY/               checkpoints of cells that have not finished
 //! tmp/, quarantine/       work in progress; files that were found damaged
@@ -21,10 +22,7 @@ use std::{
     fs,
     io::{self, Read},
     path::{Path, PathBuf},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -32,12 +30,14 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     action::Action,
-    artifact::{Manifest, Part},
+    artifact::{Chunk, ListFile, Manifest, Part},
     digest::Digest,
     disk::Disk,
     error::StoreError,
     memo::Memo,
     ports::MadeOutput,
+    process,
+    seal::{open_sealed, sealed},
 };
 
 /// What was written or used in this time is never swept away, so that a process may rely on what it has just seen.
@@ -47,7 +47,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(3600);
 const WORTH_SYNCING: f64 = 1.0;
 
 /// Format of records; another number makes every older record a miss.
-pub(crate) const RECORD_FORMAT: u32 = 1;
+pub(crate) const RECORD_FORMAT: u32 = 2;
 
 /// An artifact in the store.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,15 +58,16 @@ pub struct Stored {
     pub manifest: Manifest,
 }
 
-impl Stored {
-    /// The manifest as it is stored.
-    fn manifest_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(&self.manifest).expect("a manifest is plain data")
+impl From<Manifest> for Stored {
+    fn from(manifest: Manifest) -> Self {
+        Self { digest: manifest.digest(), manifest }
     }
+}
 
+impl Stored {
     /// Digest under which the manifest is stored; equal contents in different files have different ones.
     pub fn manifest_digest(&self) -> Digest {
-        Digest::of(&self.manifest_bytes())
+        self.manifest.list_file().digest
     }
 }
 
@@ -82,7 +83,7 @@ pub(crate) struct Record {
     version: u32,
     /// Stored manifest by port.
     pub(crate) outputs: BTreeMap<String, Digest>,
-    /// Keys of the shards that the outputs were assembled from.
+    /// Keys of what the outputs were assembled from: shards or, where they are very many, some shards together.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) units: Vec<Digest>,
     /// Time that the stage took.
@@ -101,7 +102,7 @@ struct Explained {
 #[derive(Debug)]
 pub enum Lookup {
     /// A result, all its files in place.
-    Hit(Outputs),
+    Hit(Arc<Outputs>),
     /// No usable result; the note says what is wrong with one that was found.
     Miss(Option<String>),
 }
@@ -111,7 +112,6 @@ pub struct Store {
     root: PathBuf,
     disk: Disk,
     memo: Memo,
-    next: AtomicU64,
     /// Folders that a loss of power leaves.
     settled: Mutex<BTreeSet<PathBuf>>,
     /// Whether what is used is marked as used.
@@ -145,6 +145,7 @@ impl Store {
             disk.make_folders(&root.join(folder)).map_err(unusable)?;
         }
         let store = Self::on(disk, root, true);
+        store.remove_remains();
         // Found out now and not after hours of work.
         let probe = store.temporary("probe");
         let written = store.disk.write(&probe, b"");
@@ -161,12 +162,32 @@ impl Store {
     fn on(disk: Disk, root: &Path, marks: bool) -> Self {
         Self {
             root: root.to_owned(),
-            memo: Memo::open(disk.clone(), root.join("memo.json")),
+            memo: Memo::open(disk.clone(), root),
             disk,
-            next: AtomicU64::new(0),
             settled: Mutex::default(),
             marks,
         }
+    }
+
+    /// Removes what processes that are gone have left in `tmp/`.
+    fn remove_remains(&self) {
+        for path in crate::upkeep::list(&self.root.join("tmp")).unwrap_or_default() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if process::owner_is_alive(&name) != Some(false) {
+                continue;
+            }
+            // Another process may be about the same.
+            let _ = if path.is_dir() {
+                self.disk.remove_folder(&path)
+            } else {
+                self.disk.remove(&path)
+            };
+        }
+    }
+
+    /// Whether what is used is marked as used.
+    pub(crate) fn marks(&self) -> bool {
+        self.marks
     }
 
     /// The store's folder.
@@ -186,8 +207,7 @@ impl Store {
 
     /// Where a stored file lies.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.root.join("cas").join(&name[..2]).join(name)
+        self.place_of("cas", digest)
     }
 
     /// A new empty folder for one unit of work.
@@ -221,26 +241,31 @@ impl Store {
         let record: Record = match open_sealed(&bytes) {
             Ok(record) => record,
             Err(note) => {
-                let _ = self.disk.remove(&path);
-                return Lookup::Miss(Some(format!("stored record is {note}; building it again")));
+                return self.useless(&path, format!("stored record is {note}; building it again"));
             }
         };
-        if record.format != RECORD_FORMAT || record.key != *key {
-            return Lookup::Miss(Some(format!(
-                "stored record has format {}, this program writes {RECORD_FORMAT}; building it again",
-                record.format
-            )));
+        if record.format != RECORD_FORMAT {
+            let format = record.format;
+            let note = format!("stored record has format {format}, this program writes");
+            return self.useless(&path, format!("{note} {RECORD_FORMAT}; building it again"));
+        }
+        if record.key != *key {
+            return self.useless(&path, "stored record is that of another key".to_owned());
         }
         let outputs =
             record.outputs.iter().map(|(port, digest)| Ok((port.clone(), self.stored(digest)?)));
         match outputs.collect::<Result<_, String>>() {
-            Ok(outputs) => Lookup::Hit(outputs),
-            Err(note) => {
-                // A record without its files would be a miss for ever: publishing does not replace.
-                let _ = self.disk.remove(&path);
-                Lookup::Miss(Some(note))
-            }
+            Ok(outputs) => Lookup::Hit(Arc::new(outputs)),
+            Err(note) => self.useless(&path, note),
         }
+    }
+
+    /// A record that is of no use: it would be a miss for ever, because publishing does not replace.
+    fn useless(&self, path: &Path, note: String) -> Lookup {
+        if self.marks {
+            let _ = self.disk.remove(path);
+        }
+        Lookup::Miss(Some(note))
     }
 
     /// Reads a file that is relied on from now on.
@@ -260,20 +285,27 @@ impl Store {
     /// The artifact of a stored manifest, if all its files are there in their sizes.
     fn stored(&self, digest: &Digest) -> Result<Stored, String> {
         let manifest = self.manifest(digest).map_err(|error| error.to_string())?;
-        for part in &manifest.parts {
-            let found = fs::metadata(self.blob(&part.blob)).map(|meta| meta.len()).ok();
-            if found != Some(part.bytes) {
-                let found = found.map_or("none".to_owned(), |bytes| format!("{bytes} bytes"));
-                if found != "none" {
-                    self.quarantine(&part.blob);
-                }
-                return Err(format!(
-                    "stored part `{}` should have {} bytes, found {found}",
-                    part.name, part.bytes
-                ));
+        manifest.parts().try_for_each(|part| self.is_present(part))?;
+        Ok(manifest.into())
+    }
+
+    /// Whether a part's file is there in its size.
+    pub(crate) fn is_there(&self, part: &Part) -> bool {
+        fs::metadata(self.blob(&part.blob)).is_ok_and(|meta| meta.len() == part.bytes)
+    }
+
+    /// The same in words; a file of another size is moved away.
+    fn is_present(&self, part: &Part) -> Result<(), String> {
+        let found = match fs::metadata(self.blob(&part.blob)) {
+            Ok(meta) if meta.len() == part.bytes => return Ok(()),
+            Ok(meta) => {
+                self.quarantine(&part.blob);
+                format!("{} bytes", meta.len())
             }
-        }
-        Ok(Stored { digest: manifest.digest(), manifest })
+            Err(_) => "none".to_owned(),
+        };
+        let Part { name, bytes, .. } = part;
+        Err(format!("stored part `{name}` should have {bytes} bytes, found {found}"))
     }
 
     /// Reads a stored manifest.
@@ -281,13 +313,25 @@ impl Store {
     /// # Errors
     /// [`StoreError::BadManifest`] when it is gone or damaged.
     pub fn manifest(&self, digest: &Digest) -> Result<Manifest, StoreError> {
-        let bad = |message: String| StoreError::BadManifest { digest: *digest, message };
-        let bytes = self.disk.read(&self.blob(digest)).map_err(|error| bad(error.to_string()))?;
+        let read = self.read_list(digest);
+        let manifest = read.and_then(|bytes| {
+            Manifest::read(&bytes, &mut |leaf| Manifest::read_leaf(&self.read_list(leaf)?))
+        });
+        manifest.map_err(|message| StoreError::BadManifest { digest: *digest, message })
+    }
+
+    /// The chunk of a stored list, if it is there and whole.
+    pub(crate) fn chunk(&self, list: &Digest) -> Option<Arc<Chunk>> {
+        Manifest::read_leaf(&self.read_list(list).ok()?).ok()
+    }
+
+    fn read_list(&self, digest: &Digest) -> Result<Vec<u8>, String> {
+        let bytes = self.disk.read(&self.blob(digest)).map_err(|error| error.to_string())?;
         if Digest::of(&bytes) != *digest {
             self.quarantine(digest);
-            return Err(bad("its bytes do not have its digest".to_owned()));
+            return Err("its bytes do not have its digest".to_owned());
         }
-        serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
+        Ok(bytes)
     }
 
     /// Makes sure that a part's bytes are what they were when they were stored; hashes them at first use on this machine.
@@ -296,7 +340,8 @@ impl Store {
     /// [`StoreError::Damaged`] after moving the file away, so that the next run makes it again.
     pub fn verify(&self, part: &Part) -> Result<PathBuf, StoreError> {
         let path = self.blob(&part.blob);
-        let (digest, bytes) = self.memo.digest(&path).map_err(StoreError::io("read", &path))?;
+        let found = self.memo.stored(&part.blob, &path);
+        let (digest, bytes) = found.map_err(StoreError::io("read", &path))?;
         if digest == part.blob && bytes == part.bytes {
             return Ok(path);
         }
@@ -331,15 +376,15 @@ impl Store {
         action: &Action,
         made: Vec<(&'static str, &'static str, MadeOutput)>,
         seconds: f64,
-    ) -> Result<Outputs, StoreError> {
+    ) -> Result<Arc<Outputs>, StoreError> {
         let mut touched = BTreeSet::new();
         let mut outputs = Outputs::new();
         for (port, kind, output) in made {
             let manifest = self.publish_parts(kind, &output, &mut touched)?;
-            outputs.insert(port.to_owned(), Stored { digest: manifest.digest(), manifest });
+            outputs.insert(port.to_owned(), manifest.into());
         }
         self.record(key, action, &outputs, &[], seconds, &mut touched)?;
-        Ok(outputs)
+        Ok(Arc::new(outputs))
     }
 
     fn publish_parts(
@@ -364,7 +409,7 @@ impl Store {
         Ok(Manifest::new(kind, parts))
     }
 
-    /// Records outputs whose parts are stored already, under the keys of their shards, under another key.
+    /// Records outputs whose parts are stored already, under the keys `units`, under another key.
     ///
     /// # Errors
     /// [`StoreError::Io`] when the record cannot be written.
@@ -389,10 +434,12 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut manifests = BTreeMap::new();
         for (port, stored) in outputs {
-            let bytes = stored.manifest_bytes();
-            let path = self.written("manifest", &bytes)?;
-            let (digest, _) = self.publish_file(&path, touched)?;
-            manifests.insert(port.clone(), digest);
+            let (manifest, list) = (&stored.manifest, stored.manifest.list_file());
+            for (leaf, bytes) in manifest.leaves() {
+                self.publish_list(leaf, bytes, touched)?;
+            }
+            self.publish_list(list, || manifest.list_bytes(), touched)?;
+            manifests.insert(port.clone(), list.digest);
         }
         touched.iter().try_for_each(|folder| self.sync_folder(folder))?;
         let record = Record {
@@ -423,23 +470,53 @@ impl Store {
         touched: &mut BTreeSet<PathBuf>,
     ) -> Result<(Digest, u64), StoreError> {
         let (digest, bytes) = self.disk.digest(path).map_err(StoreError::io("read", path))?;
-        let target = self.blob(&digest);
-        let present = fs::metadata(&target).map(|meta| meta.len()).ok();
-        let mark = |path: &Path| self.disk.open(path).map(|file| self.mark_used(path, &file));
-        let used = || mark(&target).is_ok_and(|old| !old || target.exists());
-        if present == Some(bytes) && used() {
+        if self.is_stored(&digest, bytes) {
             self.disk.remove(path).map_err(StoreError::io("remove", path))?;
-            return Ok((digest, bytes));
+        } else {
+            self.place(path, &digest, touched)?;
         }
+        Ok((digest, bytes))
+    }
+
+    /// Stores a list of parts, written only where it is not there already.
+    fn publish_list(
+        &self,
+        list: ListFile,
+        bytes: impl FnOnce() -> Vec<u8>,
+        touched: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), StoreError> {
+        if self.is_stored(&list.digest, list.bytes) {
+            return Ok(());
+        }
+        self.place(&self.written("manifest", &bytes())?, &list.digest, touched)
+    }
+
+    /// Whether a file lies in `cas/` and stays there, because it is marked as used; one of another size is moved away.
+    fn is_stored(&self, digest: &Digest, bytes: u64) -> bool {
+        let target = self.blob(digest);
+        let present = fs::metadata(&target).map(|meta| meta.len()).ok();
         if present.is_some_and(|present| present != bytes) {
-            self.quarantine(&digest);
+            self.quarantine(digest);
         }
-        mark(path).map_err(StoreError::io("read", path))?;
+        let mark = || self.disk.open(&target).map(|file| self.mark_used(&target, &file));
+        present == Some(bytes) && mark().is_ok_and(|old| !old || target.exists())
+    }
+
+    /// Gives a finished file its name in `cas/`.
+    fn place(
+        &self,
+        path: &Path,
+        digest: &Digest,
+        touched: &mut BTreeSet<PathBuf>,
+    ) -> Result<(), StoreError> {
+        let target = self.blob(digest);
+        let file = self.disk.open(path).map_err(StoreError::io("read", path))?;
+        self.mark_used(path, &file);
         self.disk.sync(path).map_err(StoreError::io("sync", path))?;
         self.disk.protect(path).map_err(StoreError::io("protect", path))?;
         self.link(path, &target)?;
         touched.insert(target.parent().unwrap_or(&self.root).to_owned());
-        Ok((digest, bytes))
+        Ok(())
     }
 
     /// Gives a finished file its final name, unless the name is taken; the temporary name goes either way.
@@ -534,6 +611,21 @@ impl Store {
         })
     }
 
+    /// The same, and sees to it that a loss of power does not take it back.
+    pub(crate) fn replace_synced(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = self.written("file", bytes)?;
+        let synced = self.disk.sync(&temporary).map_err(StoreError::io("sync", &temporary));
+        let folder = path.parent().unwrap_or(&self.root);
+        let moved = synced.and_then(|()| {
+            self.settle(folder)?;
+            self.disk.rename(&temporary, path).map_err(StoreError::io("write", path))
+        });
+        if moved.is_err() {
+            let _ = self.disk.remove(&temporary);
+        }
+        moved.and_then(|()| self.sync_folder(folder))
+    }
+
     /// Makes a file young that is not; says whether it had to.
     ///
     /// The time of a file of another user may not be set: then its age is its owner's care.
@@ -579,22 +671,32 @@ impl Store {
     }
 
     pub(crate) fn record_path(&self, key: &Digest) -> PathBuf {
-        let name = key.to_string();
-        self.root.join("ac").join(&name[..2]).join(name)
+        self.place_of("ac", key)
     }
 
-    /// A name in `tmp/` that no other thread or process uses.
+    fn place_of(&self, folder: &str, digest: &Digest) -> PathBuf {
+        // There are very many of these: one allocation each.
+        const LONGEST: usize = "/cas/aa/".len() + 64;
+        let name = digest.to_string();
+        let mut path = PathBuf::with_capacity(self.root.as_os_str().len() + LONGEST);
+        [self.root.as_os_str(), folder.as_ref(), name[..2].as_ref(), name.as_ref()]
+            .into_iter()
+            .for_each(|step| path.push(step));
+        path
+    }
+
+    /// A name in `tmp/` that no other thread or process uses, and that says whose it is.
     pub(crate) fn temporary(&self, what: &str) -> PathBuf {
-        let n = self.next.fetch_add(1, Ordering::Relaxed);
-        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let nanoseconds = time.map_or(0, |age| age.as_nanos());
-        self.root.join("tmp").join(format!("{what}-{}-{nanoseconds}-{n}", std::process::id()))
+        self.root.join("tmp").join(format!("{what}-{}", process::unique()))
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        self.memo.save();
+        // What cannot be written costs time, not correctness.
+        for (path, bytes) in self.memo.changes(|name| self.blob(name).exists()) {
+            let _ = self.replace(&path, &bytes);
+        }
     }
 }
 
@@ -604,24 +706,4 @@ pub(crate) fn safe(name: &str) -> String {
         if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' }
     };
     name.chars().map(plain).collect()
-}
-
-/// JSON and a line with its digest.
-fn sealed(value: &impl Serialize) -> Vec<u8> {
-    let mut bytes = serde_json::to_vec(value).expect("records are plain data");
-    bytes.extend(seal(&bytes));
-    bytes
-}
-
-fn seal(body: &[u8]) -> Vec<u8> {
-    format!("\n{}\n", Digest::of(body)).into_bytes()
-}
-
-pub(crate) fn open_sealed<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, &'static str> {
-    let split = bytes.len().checked_sub(66).ok_or("truncated")?;
-    let (body, stated) = bytes.split_at(split);
-    if stated != seal(body) {
-        return Err("damaged");
-    }
-    serde_json::from_slice(body).map_err(|_| "of another version")
 }

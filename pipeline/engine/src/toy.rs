@@ -30,6 +30,7 @@ impl Artifact for Text {
 inputs! { pub(crate) struct NoneIn {} }
 inputs! { pub(crate) struct WordsIn { words: One<Words> } }
 inputs! { pub(crate) struct ManyIn { words: Many<Words> } }
+inputs! { pub(crate) struct TextIn { text: One<Text> } }
 outputs! { pub(crate) struct WordsOut { words: Out<Words> } }
 outputs! { pub(crate) struct TextOut { text: Out<Text> } }
 
@@ -203,6 +204,22 @@ impl Stage for Fail {
     }
 }
 
+/// Says a text again.
+struct Tell;
+impl Stage for Tell {
+    const NAME: &'static str = "tell";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "Says a text again.";
+    type Config = JoinConfig;
+    type Inputs = TextIn;
+    type Outputs = TextOut;
+
+    fn run(_: &JoinConfig, inputs: TextIn, out: &TextOut, _: &Ctx<'_>) -> Result<(), StageError> {
+        let text = fs::read(inputs.text.file("text")?).map_err(StageError::new)?;
+        out.text.write("text", &text)
+    }
+}
+
 /// Fails when another unit has the same thing at the same time.
 fn alone(ctx: &Ctx<'_>, thing: &str) -> Result<(), StageError> {
     let taken = ctx.scratch().join("../..").join(format!("taken-{thing}"));
@@ -250,6 +267,7 @@ pub(crate) fn registry() -> Registry {
     registry.add::<Echo>();
     registry.add::<Join>();
     registry.add::<Fail>();
+    registry.add::<Tell>();
     registry
 }
 
@@ -320,4 +338,20 @@ pub(crate) fn walk(folder: &Path) -> Vec<PathBuf> {
         entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect();
     files.sort();
     files
+}
+
+/// Waits until the clock that files are stamped with has gone on.
+pub(crate) fn next_stamp(folder: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    let probe = folder.join("probe");
+    let stamp = || {
+        fs::write(&probe, "").unwrap();
+        let meta = fs::metadata(&probe).unwrap();
+        (meta.ctime(), meta.ctime_nsec())
+    };
+    let (first, started) = (stamp(), std::time::Instant::now());
+    while stamp() == first {
+        assert!(started.elapsed() < Duration::from_secs(10), "the clock stands still");
+    }
+    fs::remove_file(&probe).unwrap();
 }

@@ -52,6 +52,7 @@ impl Bars {
                 self.total.inc(1);
                 self.close(cell);
             }
+            Event::Lost { .. } => self.total.dec(1),
             Event::Stale { cell, units, .. } => {
                 let bar = ProgressBar::new(STEPS);
                 bar.set_style(style("  {prefix} {bar:20} {percent:>3}% {msg}"));

@@ -89,6 +89,10 @@ impl Narration {
                     format!("{cell}{shard}: {class}; this was try {tries}, and there is another");
                 vec![(Label::Warning, text)]
             }
+            Event::Lost { cell, message } => {
+                self.ended = self.ended.saturating_sub(1);
+                vec![(Label::Warning, format!("{cell} is built once more: {message}"))]
+            }
             Event::Failed { cell, message } => {
                 self.open.remove(cell);
                 // The message begins with the cell, as every error of one does.

@@ -49,8 +49,10 @@ fn explain(
             let shards = last.shards.map_or_else(String::new, |(built, found)| {
                 format!(", {built} of {}", count(built + found, "shard"))
             });
+            let before =
+                last.before.as_ref().map_or_else(String::new, |run| format!(" since run {run}"));
             console.line(format!(
-                "  built by run {} in {}{shards}, because",
+                "  built by run {} in {}{shards}, because{before}",
                 last.run,
                 duration(last.seconds)
             ))?;

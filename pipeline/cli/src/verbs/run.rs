@@ -63,7 +63,7 @@ fn publish_pages(store: &Store, report: &RunReport, console: &mut Console<'_>) -
     let folder = store.root().join("runs").join(&report.run);
     let mut pages: Vec<(String, PathBuf)> = Vec::new();
     for (cell, artifact) in report_artifacts(store, report) {
-        if let Some(part) = artifact.manifest.parts.iter().find(|part| part.name == REPORT_PAGE) {
+        if let Some(part) = artifact.manifest.parts().find(|part| part.name == REPORT_PAGE) {
             pages.push((cell.to_owned(), store.blob(&part.blob)));
         }
     }

@@ -74,6 +74,8 @@ fn tell(audit: &Audit, world: &World, console: &mut Console<'_>) -> Result<(), C
             Fault::Manifest => "manifest",
             Fault::Record => "record",
             Fault::Explanation => "explanation",
+            Fault::Run => "run",
+            Fault::Pin => "pin",
         };
         console.line(format!("{kind} {}: found {}", problem.path, problem.found))?;
         for name in &problem.named_by {

@@ -13,7 +13,7 @@ use crate::{
     error::{RunError, StoreError},
     experiment::{Cell, Experiment},
     ports::MadeOutput,
-    resolve::{Known, Resolver, Step, Unit},
+    resolve::{Known, Prepared, Resolver, Scope, Step, Unit},
     stage::Ctx,
     store::{Lookup, Outputs, Store},
     upkeep::{Draw, Share},
@@ -59,7 +59,7 @@ pub fn rerun(
     share: Share,
     cancelled: &AtomicBool,
 ) -> Result<Rerun, RunError> {
-    let resolver = Resolver { experiment, store };
+    let resolver = Resolver::new(experiment, store);
     let mut known: Known = vec![None; experiment.cells.len()];
     let (mut found, draw) = (Rerun::default(), Draw::new(share));
     for (index, cell) in experiment.cells.iter().enumerate() {
@@ -67,34 +67,38 @@ pub fn rerun(
             continue;
         }
         let Step::Fresh { outputs, .. } = resolver.step(index, &known)? else { continue };
-        for (unit, stored) in stored_units(&resolver, cell, &known, &outputs)? {
+        let prepared = resolver.prepare(index, &known)?;
+        for (unit, stored) in stored_units(store, cell, &prepared, &outputs)? {
             found.units += 1;
             if draw.takes(&unit.key) && !cancelled.load(std::sync::atomic::Ordering::Relaxed) {
                 found.made += 1;
-                let made = make(&resolver, cell, &known, &unit, cancelled)?;
+                let made = make(store, cell, &prepared, &unit, cancelled)?;
                 found.differing.extend(differing(cell, &unit, &stored, &made));
             }
         }
-        known[index] = Some(Arc::new(outputs));
+        known[index] = Some(outputs);
     }
     Ok(found)
 }
 
 /// The units of a cell with what is stored of them.
 fn stored_units(
-    resolver: &Resolver<'_>,
+    store: &Store,
     cell: &Cell,
-    known: &Known,
-    outputs: &Outputs,
-) -> Result<Vec<(Unit, Outputs)>, RunError> {
+    prepared: &Prepared<'_>,
+    outputs: &Arc<Outputs>,
+) -> Result<Vec<(Unit, Arc<Outputs>)>, RunError> {
     if !cell.stage.per_shard() {
-        return Ok(vec![(resolver.unit(cell, known, None)?, outputs.clone())]);
+        let unit = Unit { shard: None, key: prepared.key(Scope::Whole), group: 0 };
+        return Ok(vec![(unit, outputs.clone())]);
     }
     let mut units = Vec::new();
-    for shard in resolver.shards(cell, known)? {
-        let unit = resolver.unit(cell, known, Some(&shard))?;
-        if let Lookup::Hit(outputs) = resolver.store.look_up(&unit.key) {
-            units.push((unit, outputs));
+    for (group, shards) in prepared.chunks()?.into_iter().enumerate() {
+        for shard in shards {
+            let key = prepared.key(Scope::Shard(shard));
+            if let Lookup::Hit(outputs) = store.look_up(&key) {
+                units.push((Unit { shard: Some(shard.to_owned()), key, group }, outputs));
+            }
         }
     }
     Ok(units)
@@ -102,31 +106,30 @@ fn stored_units(
 
 /// Runs the stage of a unit in a folder of its own; the digests of what it made, by port.
 fn make(
-    resolver: &Resolver<'_>,
+    store: &Store,
     cell: &Cell,
-    known: &Known,
+    prepared: &Prepared<'_>,
     unit: &Unit,
     cancelled: &AtomicBool,
 ) -> Result<BTreeMap<String, Digest>, RunError> {
-    let store = resolver.store;
     let folder = store.work_folder()?;
-    let made = make_in(&folder, resolver, cell, known, unit, cancelled);
+    let made = make_in(&folder, store, cell, prepared, unit, cancelled);
     let _ = store.disk().remove_folder(&folder);
     made
 }
 
 fn make_in(
     folder: &Path,
-    resolver: &Resolver<'_>,
+    store: &Store,
     cell: &Cell,
-    known: &Known,
+    prepared: &Prepared<'_>,
     unit: &Unit,
     cancelled: &AtomicBool,
 ) -> Result<BTreeMap<String, Digest>, RunError> {
     let (out, scratch) = (folder.join("out"), folder.join("scratch"));
     let ports = cell.stage.outputs();
     for path in ports.iter().map(|port| out.join(port.name)).chain([scratch.clone()]) {
-        resolver.store.disk().make_folders(&path).map_err(StoreError::io("create", &path))?;
+        store.disk().make_folders(&path).map_err(StoreError::io("create", &path))?;
     }
     let ctx = Ctx {
         shard: unit.shard.clone(),
@@ -141,7 +144,7 @@ fn make_in(
         cancelled,
         deadline: None,
     };
-    let bound = resolver.bind(cell, known, unit.shard.as_deref())?;
+    let bound = prepared.bind(store, unit.scope()).map_err(|unbound| unbound.error)?;
     let made = cell.stage.run(&cell.config, bound, &out, &ctx).map_err(|source| {
         let (cell, stage, shard) = (cell.name.clone(), cell.stage.name(), unit.shard.clone());
         RunError::Stage { cell, stage, shard, source }

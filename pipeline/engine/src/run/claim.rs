@@ -6,6 +6,7 @@ use super::RunReport;
 use crate::{
     error::{RunError, StoreError},
     experiment::Experiment,
+    seal::sealed_object,
     store::{Store, safe},
 };
 
@@ -16,9 +17,9 @@ pub(super) fn save_report(
     report: &RunReport,
 ) -> Result<(), RunError> {
     let folder = store.root().join("runs").join(&report.run);
-    store.replace(&folder.join("experiment.toml"), experiment.resolved.as_bytes())?;
-    let json = serde_json::to_vec_pretty(report).expect("a report is plain data");
-    store.replace(&folder.join("run.json"), &json)?;
+    store.replace_synced(&folder.join("experiment.toml"), experiment.resolved.as_bytes())?;
+    // What a sweep keeps hangs on it.
+    store.replace_synced(&folder.join("run.json"), &sealed_object(report))?;
     Ok(())
 }
 

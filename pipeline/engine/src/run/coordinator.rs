@@ -24,8 +24,7 @@ use crate::{
     live::{Heart, LiveCell},
     log::Log,
     policy::{FailureClass, Need},
-    reason::Reason,
-    resolve::{Known, LastBuild, Resolver, Step, Unit},
+    resolve::{Known, LastBuild, Resolver, Scope, Stale, Step, Unbound, Unit},
     store::{Lookup, Outputs},
     trace::{Bar, Trace},
 };
@@ -36,17 +35,14 @@ const TICK: Duration = Duration::from_millis(250);
 const IMPATIENT_TICK: Duration = Duration::from_millis(50);
 
 /// A cell that is being built.
-struct Open {
-    whole: Unit,
-    reasons: Vec<Reason>,
+struct Open<'a> {
+    stale: Box<Stale<'a>>,
     /// Units not finished yet.
     left: usize,
+    /// Units at work.
+    running: usize,
     n_built: usize,
     n_found: usize,
-    /// Outputs of the finished units.
-    outputs: Vec<Outputs>,
-    /// Keys of all shards.
-    units: Vec<Digest>,
     seconds: f64,
     /// Whether a unit has failed or was stopped.
     broken: bool,
@@ -76,7 +72,7 @@ pub(super) struct Coordinator<'a> {
     waiting: Vec<usize>,
     /// Selected cells whose inputs are known and that have not been looked up.
     resolvable: BTreeSet<usize>,
-    open: BTreeMap<usize, Open>,
+    open: BTreeMap<usize, Open<'a>>,
     /// Units that may start.
     ready: BTreeMap<Place, Unit>,
     n_queued: usize,
@@ -90,6 +86,12 @@ pub(super) struct Coordinator<'a> {
     free_gpus: Vec<String>,
     /// Failures of units that are tried again.
     tries: BTreeMap<Digest, Tries>,
+    /// Cells that are built once more because a file of theirs was lost, with what they gave before.
+    again: BTreeMap<usize, Arc<Outputs>>,
+    /// Units that wait for those, by cell.
+    blocked: BTreeMap<usize, Vec<(Place, Unit)>>,
+    /// Those cells and the files of theirs that were lost: each loss heals once.
+    lost: BTreeSet<(usize, Digest)>,
     trace: Trace<'a>,
     outcomes: BTreeMap<usize, Finished>,
     failures: Vec<RunError>,
@@ -135,6 +137,9 @@ impl<'a> Coordinator<'a> {
             renewed: Instant::now(),
             running: 0,
             tries: BTreeMap::new(),
+            again: BTreeMap::new(),
+            blocked: BTreeMap::new(),
+            lost: BTreeSet::new(),
             trace,
             outcomes: BTreeMap::new(),
             failures: Vec::new(),
@@ -181,6 +186,37 @@ impl<'a> Coordinator<'a> {
         }
     }
 
+    /// Runs everything that can be run on this thread alone, a unit of work between two decisions.
+    #[cfg(feature = "faults")]
+    pub(super) fn drive_alone(
+        &mut self,
+        worker: &super::Worker<'_>,
+        jobs: &Receiver<Job>,
+        news: &Receiver<News>,
+    ) -> Result<(), std::io::Error> {
+        while !self.is_stopping() {
+            self.resolve_ready();
+            // No clock decides what happens next.
+            self.next_look = Instant::now();
+            self.look_for_awaited();
+            self.dispatch();
+            if let Ok(job) = jobs.try_recv() {
+                worker.work_on(job);
+            } else if self.resolvable.is_empty() && self.ready.is_empty() {
+                if self.awaited.is_empty() {
+                    break;
+                }
+                self.resolver.store.disk().wait()?;
+            }
+            while let Ok(heard) = news.try_recv() {
+                if let News::Done(done) = heard {
+                    self.unit_done(*done);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes notice of being told to stop.
     fn heed(&mut self, cancelled: &AtomicBool) {
         if !self.heart.live.stopping && cancelled.load(Ordering::Relaxed) {
@@ -208,7 +244,9 @@ impl<'a> Coordinator<'a> {
             return;
         }
         let cells = &self.resolver.experiment.cells;
-        let running = self.open.iter().map(|(&index, open)| {
+        // Of a wide experiment very many cells are open that have not begun.
+        let at_work = self.open.iter().filter(|(_, open)| open.running > 0);
+        let running = at_work.map(|(&index, open)| {
             let ended = open.n_built + open.n_found;
             let (within, doing) = &open.progress;
             let fraction = (ended as f64 + within) / (ended + open.left).max(1) as f64;
@@ -232,21 +270,7 @@ impl<'a> Coordinator<'a> {
         while let Some(index) = self.resolvable.pop_first() {
             match self.resolver.step(index, &self.known) {
                 Ok(Step::Fresh { key, outputs }) => self.fresh(index, key, outputs),
-                Ok(Step::Stale { whole, missing, found, units, reasons }) => {
-                    let open = Open {
-                        whole,
-                        reasons,
-                        left: missing.len(),
-                        n_built: 0,
-                        n_found: found.len(),
-                        outputs: found,
-                        units,
-                        seconds: 0.0,
-                        broken: false,
-                        progress: (0.0, String::new()),
-                    };
-                    self.stale(index, open, missing);
-                }
+                Ok(Step::Stale(stale)) => self.stale(index, stale),
                 Err(error) => self.failed(index, error),
             }
             self.stay_alive();
@@ -256,26 +280,59 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    fn fresh(&mut self, index: usize, key: Digest, outputs: Outputs) {
+    fn fresh(&mut self, index: usize, key: Digest, outputs: Arc<Outputs>) {
         let cell = self.cell(index).name.clone();
         (self.observe)(Event::Fresh { cell });
         self.finish(index, Outcome::Fresh, 0.0, key, outputs);
     }
 
-    fn stale(&mut self, index: usize, open: Open, missing: Vec<Unit>) {
+    fn stale(&mut self, index: usize, mut stale: Box<Stale<'a>>) {
+        let missing = std::mem::take(&mut stale.missing);
+        let mut open = Open {
+            left: missing.len(),
+            running: 0,
+            n_built: 0,
+            n_found: stale.n_found(),
+            stale,
+            seconds: 0.0,
+            broken: false,
+            progress: (0.0, String::new()),
+        };
+        let n_groups = open.stale.groups.len();
+        let recorded =
+            (0..n_groups).try_for_each(|group| self.record_group(&mut open.stale, group));
+        if let Err(error) = recorded {
+            return self.failed(index, error);
+        }
         if missing.is_empty() {
             if let Err(error) = self.close(index, open) {
                 self.failed(index, error);
             }
             return;
         }
-        let (cell, reasons) = (self.cell(index).name.clone(), open.reasons.clone());
+        let (cell, reasons) = (self.cell(index).name.clone(), open.stale.reasons.clone());
         (self.observe)(Event::Stale { cell, reasons, units: missing.len() });
         self.open.insert(index, open);
         for unit in missing {
             self.n_queued += 1;
             self.ready.insert((index, self.n_queued), unit);
         }
+    }
+
+    /// Records some shards together whose results are all there, if they are to be.
+    fn record_group(&self, stale: &mut Stale<'_>, number: usize) -> Result<(), RunError> {
+        let group = &mut stale.groups[number];
+        if group.n_missing > 0 {
+            return Ok(());
+        }
+        if let Some(key) = group.key.take() {
+            let outputs = stale.prepared.assemble(&group.outputs);
+            let (action, units) =
+                (stale.prepared.action(Scope::Chunk(number)), std::mem::take(&mut group.units));
+            self.resolver.store.publish_record(&key, &action, &outputs, &units)?;
+            group.outputs = vec![Arc::new(outputs)];
+        }
+        Ok(())
     }
 
     /// Takes what other runs have built meanwhile; what they gave up goes back into the queue.
@@ -286,7 +343,7 @@ impl<'a> Coordinator<'a> {
         }
         for (place, unit) in std::mem::take(&mut self.awaited) {
             match self.resolver.store.look_up(&unit.key) {
-                Lookup::Hit(outputs) => self.unit_found(place.0, outputs),
+                Lookup::Hit(outputs) => self.unit_found(place.0, unit.group, outputs),
                 Lookup::Miss(_) if self.resolver.store.holder(&unit.key).is_some() => {
                     self.awaited.insert(place, unit);
                 }
@@ -358,19 +415,73 @@ impl<'a> Coordinator<'a> {
             }
         };
         if let Lookup::Hit(outputs) = store.look_up(&unit.key) {
-            self.unit_found(index, outputs);
+            self.unit_found(index, unit.group, outputs);
             return Ok(());
         }
-        let bound = self.resolver.bind(self.cell(index), &self.known, unit.shard.as_deref())?;
+        let open = self.open.get_mut(&index).expect("a unit belongs to a cell that is open");
+        let prepared = &open.stale.prepared;
+        let bound = match prepared.bind(store, unit.scope()) {
+            Ok(bound) => bound,
+            Err(unbound) => return self.rewind(place, unit, *unbound),
+        };
+        let action = prepared.action(unit.scope());
+        open.running += 1;
         (self.observe)(Event::Started { cell, shard: unit.shard.clone() });
         self.leases.insert(unit.key, lease);
         self.free.cpus -= need.cpus;
         self.free.memory -= need.memory;
         let gpus = self.free_gpus.drain(..need.gpus).collect();
         self.running += 1;
-        let job = Job { cell: index, unit, bound, need, gpus };
+        let job = Job { cell: index, unit, action, bound, need, gpus };
         self.jobs.send(job).expect("workers live as long as the coordinator sends jobs");
         Ok(())
+    }
+
+    /// Has a cell built once more whose result was lost since it was looked up; the unit that needs it waits.
+    fn rewind(&mut self, place: Place, unit: Unit, unbound: Unbound) -> Result<(), RunError> {
+        let Unbound { producer, blob, error } = unbound;
+        if !self.again.contains_key(&producer) {
+            let before = self.known[producer].clone().filter(|_| error.is_lost());
+            let Some(before) = before.filter(|_| self.lost.insert((producer, blob))) else {
+                return Err(error.into());
+            };
+            let (cell, message) = (self.cell(producer).name.clone(), error.to_string());
+            (self.observe)(Event::Lost { cell, message });
+            self.outcomes.remove(&producer);
+            self.again.insert(producer, before);
+            // Its records name the lost file, so they are misses now.
+            self.resolvable.insert(producer);
+        }
+        self.blocked.entry(producer).or_default().push((place, unit));
+        Ok(())
+    }
+
+    /// Lets go on what waited for a cell that was built once more.
+    fn rebuilt(&mut self, producer: usize, before: &Outputs) {
+        let blocked = self.blocked.remove(&producer).unwrap_or_default();
+        let now = self.known[producer].clone().unwrap_or_default();
+        let same = before
+            .iter()
+            .all(|(port, stored)| now.get(port).is_some_and(|now| now.digest == stored.digest));
+        if !same {
+            // Keys of others were made from what it gave before: the next run makes new ones.
+            let cells: BTreeSet<usize> = blocked.iter().map(|(place, _)| place.0).collect();
+            for index in cells {
+                let cell = self.cell(producer);
+                let (cell, stage) = (cell.name.clone(), cell.stage.name());
+                self.failed(index, RunError::NotTheSame { cell, stage });
+            }
+            return;
+        }
+        // Equal contents may lie in other files.
+        for reader in self.readers[producer].clone() {
+            let Some(open) = self.open.get_mut(&reader) else { continue };
+            match self.resolver.prepare(reader, &self.known) {
+                Ok(prepared) => open.stale.prepared = prepared,
+                Err(error) => self.failed(reader, error.into()),
+            }
+        }
+        self.ready.extend(blocked);
     }
 
     fn unit_done(&mut self, done: Done) {
@@ -386,11 +497,12 @@ impl<'a> Coordinator<'a> {
         let stopping = self.heart.live.stopping;
         let open = self.open.get_mut(&index).expect("a unit belongs to a cell that is open");
         open.seconds += seconds;
+        open.running -= 1;
         open.progress = (0.0, String::new());
         match result {
             Ok(outputs) => {
                 open.n_built += 1;
-                self.unit_ended(index, outputs);
+                self.unit_ended(index, unit.group, outputs);
             }
             // It was asked to return early.
             Err(RunError::Stage { .. }) if stopping => open.broken = true,
@@ -434,34 +546,46 @@ impl<'a> Coordinator<'a> {
         self.ready.insert((index, self.n_queued), unit);
     }
 
-    fn unit_found(&mut self, index: usize, outputs: Outputs) {
+    fn unit_found(&mut self, index: usize, group: usize, outputs: Arc<Outputs>) {
         let open = self.open.get_mut(&index).expect("a unit belongs to a cell that is open");
         open.n_found += 1;
-        self.unit_ended(index, outputs);
+        self.unit_ended(index, group, outputs);
     }
 
-    fn unit_ended(&mut self, index: usize, outputs: Outputs) {
-        let open = self.open.get_mut(&index).expect("a unit belongs to a cell that is open");
+    fn unit_ended(&mut self, index: usize, group: usize, outputs: Arc<Outputs>) {
+        let mut open = self.open.remove(&index).expect("a unit belongs to a cell that is open");
         open.left -= 1;
-        open.outputs.push(outputs);
-        if open.left == 0 && !open.broken {
-            let open = self.open.remove(&index).expect("the cell was open a moment ago");
-            if let Err(error) = self.close(index, open) {
-                self.failed(index, error);
+        open.stale.groups[group].n_missing -= 1;
+        open.stale.groups[group].outputs.push(outputs);
+        let ended = match self.record_group(&mut open.stale, group) {
+            Ok(()) if open.left == 0 && !open.broken => self.close(index, open),
+            ended => {
+                self.open.insert(index, open);
+                ended
             }
+        };
+        if let Err(error) = ended {
+            self.failed(index, error);
         }
     }
 
     /// Publishes and reports a cell all of whose units are done.
-    fn close(&mut self, index: usize, mut open: Open) -> Result<(), RunError> {
+    fn close(&mut self, index: usize, mut open: Open<'a>) -> Result<(), RunError> {
         let (resolver, cell) = (self.resolver, &self.resolver.experiment.cells[index]);
-        let (per_shard, key) = (cell.stage.per_shard(), open.whole.key);
+        let (per_shard, stale) = (cell.stage.per_shard(), &mut *open.stale);
+        let key = stale.key;
+        let mut found = stale.groups.iter().flat_map(|group| group.outputs.iter().cloned());
         let outputs = if per_shard {
-            let outputs = resolver.assemble(cell, &open.outputs);
-            resolver.store.publish_record(&key, &open.whole.action, &outputs, &open.units)?;
-            outputs
+            let outputs = stale.prepared.assemble(&found.collect::<Vec<_>>());
+            // Of one group its shards, which the cell is made of itself.
+            let shards = stale.groups.first().map(|group| group.units.as_slice());
+            let several = stale.groups.len() > 1;
+            let units = if several { Some(stale.group_keys.as_slice()) } else { shards };
+            let action = stale.prepared.action(Scope::Whole);
+            resolver.store.publish_record(&key, &action, &outputs, units.unwrap_or_default())?;
+            Arc::new(outputs)
         } else {
-            open.outputs.pop().expect("a cell that is not per shard has one unit")
+            found.next().expect("a cell that is not per shard has one unit")
         };
         if open.n_built == 0 {
             self.fresh(index, key, outputs);
@@ -470,9 +594,10 @@ impl<'a> Coordinator<'a> {
         let shards = per_shard.then_some((open.n_built, open.n_found));
         let last = LastBuild {
             cell: cell.name.clone(),
-            action: open.whole.action,
-            reasons: open.reasons,
+            action: open.stale.prepared.explained(),
+            reasons: open.stale.reasons,
             run: self.heart.live.run.clone(),
+            before: open.stale.before,
             shards,
             seconds: open.seconds,
             outputs: outputs.iter().map(|(port, stored)| (port.clone(), stored.digest)).collect(),
@@ -489,13 +614,15 @@ impl<'a> Coordinator<'a> {
         outcome: Outcome,
         seconds: f64,
         key: Digest,
-        outputs: Outputs,
+        outputs: Arc<Outputs>,
     ) {
-        let outputs = Arc::new(outputs);
         let (key, shared) = (Some(key), Some(outputs.clone()));
         let finished = Finished { outcome, seconds, key, outputs: shared, failure: None };
         self.outcomes.insert(index, finished);
         self.known[index] = Some(outputs);
+        if let Some(before) = self.again.remove(&index) {
+            return self.rebuilt(index, &before);
+        }
         for &reader in &self.readers[index] {
             self.waiting[reader] -= 1;
             if self.waiting[reader] == 0 {

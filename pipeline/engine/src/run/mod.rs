@@ -18,7 +18,7 @@ use std::{
     time::Instant,
 };
 
-use crossbeam::channel::unbounded;
+use crossbeam::channel::{Receiver, Sender, unbounded};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -125,6 +125,9 @@ pub struct RunReport {
     pub fresh: usize,
     /// Seconds from start to end.
     pub seconds: f64,
+    /// Digest of the resolved configuration, which lies beside the report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<Digest>,
     /// The cells.
     pub cells: Vec<CellReport>,
 }
@@ -162,34 +165,92 @@ pub fn run(
     cancelled: &AtomicBool,
     observe: &mut dyn FnMut(Event),
 ) -> Result<RunReport, RunError> {
-    let (started, options) = (Instant::now(), options.into());
+    go(experiment, selected, store, options.into(), observe, &|crew| {
+        std::thread::scope(|scope| {
+            // Owned here, so that the workers see the end of the jobs however this closure ends.
+            let Crew { mut state, jobs, news, news_sender, resolver, run, n_workers } = crew;
+            for number in 0..n_workers {
+                let (jobs, news) = (jobs.clone(), news_sender.clone());
+                let worker = Worker { resolver, run, number, news, cancelled };
+                scope.spawn(move || worker.work(&jobs));
+            }
+            drop((jobs, news_sender));
+            state.drive(&news, cancelled);
+            Ok(state.end())
+        })
+    })
+}
+
+/// Runs the selected cells on this thread alone, so that what happens in which order depends on nothing but the store.
+///
+/// # Errors
+/// Those of [`run`].
+#[cfg(feature = "faults")]
+pub fn run_alone(
+    experiment: &Experiment,
+    selected: &[bool],
+    store: &Store,
+    observe: &mut dyn FnMut(Event),
+) -> Result<RunReport, RunError> {
+    let (limits, never) = (Limits { cpus: 1, memory: u64::MAX }, AtomicBool::new(false));
+    go(experiment, selected, store, limits.into(), observe, &|crew| {
+        let Crew { mut state, jobs, news, news_sender, resolver, run, n_workers: _ } = crew;
+        let worker = Worker { resolver, run, number: 0, news: news_sender, cancelled: &never };
+        let waited = state.drive_alone(&worker, &jobs, &news);
+        waited.map_err(crate::error::StoreError::io("wait in", store.root()))?;
+        Ok(state.end())
+    })
+}
+
+/// Who does the work of a run, and what they talk through.
+struct Crew<'a> {
+    state: Coordinator<'a>,
+    jobs: Receiver<Job>,
+    news: Receiver<News>,
+    news_sender: Sender<News>,
+    resolver: &'a Resolver<'a>,
+    /// Id of the run.
+    run: &'a str,
+    n_workers: usize,
+}
+
+/// What is left of a run when its work is done.
+type Ended<'a> = (BTreeMap<usize, Finished>, Vec<RunError>, Heart<'a>, Trace<'a>);
+
+fn go(
+    experiment: &Experiment,
+    selected: &[bool],
+    store: &Store,
+    options: RunOptions,
+    observe: &mut dyn FnMut(Event),
+    work: &dyn for<'a> Fn(Crew<'a>) -> Result<Ended<'a>, RunError>,
+) -> Result<RunReport, RunError> {
+    let started = Instant::now();
     let run_id = claim_run(store, &experiment.name)?;
     let n_cells = selected.iter().filter(|flag| **flag).count();
     let heart = Heart::start(store, &run_id, &experiment.name, n_cells)?;
     observe(Event::Begun { run: run_id.clone(), cells: n_cells });
-    let resolver = Resolver { experiment, store };
+    let resolver = Resolver::new(experiment, store);
+    resolver.recall.look_ahead(n_cells);
     let (job_sender, jobs) = unbounded::<Job>();
     let (news_sender, news) = unbounded::<News>();
     let trace = Trace::start(store, &run_id, &experiment.name);
     let n_workers = options.limits.cpus.max(1);
     let state = Coordinator::new(&resolver, selected, options, (heart, trace), job_sender, observe);
-    let (outcomes, mut failures, heart, trace) = std::thread::scope(|scope| {
-        // Owned here, so that the workers see the end of the jobs however this closure ends.
-        let mut state = state;
-        for number in 0..n_workers {
-            let (jobs, news, run) = (jobs.clone(), news_sender.clone(), run_id.as_str());
-            let worker = Worker { resolver: &resolver, run, number, news, cancelled };
-            scope.spawn(move || worker.work(&jobs));
-        }
-        drop((jobs, news_sender));
-        state.drive(&news, cancelled);
-        state.end()
-    });
+    let crew =
+        Crew { state, jobs, news, news_sender, resolver: &resolver, run: &run_id, n_workers };
+    let (outcomes, mut failures, heart, trace) = work(crew)?;
+    resolver.recall.save();
     let seconds = started.elapsed().as_secs_f64();
     let report = report(experiment, selected, run_id.clone(), outcomes, seconds);
     trace.end(report.built, report.fresh);
     let saved = save_report(store, experiment, &report);
-    drop(heart);
+    // A run without a report looks like one that was killed, not like one whose report was lost.
+    if saved.is_ok() {
+        drop(heart);
+    } else {
+        heart.leave();
+    }
     let not_reached = report.cells.iter().filter(|cell| cell.outcome == Outcome::Skipped).count();
     match failures.len() {
         // A report that could not be written has no say where a cell failed: that came first.
@@ -255,6 +316,7 @@ fn report(
         built: count(Outcome::Built),
         fresh: count(Outcome::Fresh),
         seconds,
+        configuration: Some(Digest::of(experiment.resolved.as_bytes())),
         cells,
     }
 }

@@ -233,3 +233,212 @@ fn cells_wait_for_memory() {
     assert!(error.is_none(), "two at once would have failed: {error:?}");
     assert_eq!(report.built, 4);
 }
+
+/// Runs an experiment and does something when an event comes; the events in short.
+fn run_meddling(
+    toy: &Toy,
+    text: &str,
+    mut meddle: impl FnMut(&Event, &Store),
+) -> (Result<RunReport, RunError>, Vec<String>) {
+    let (experiment, store, mut events) = (toy.load(text, &[]), toy.store(), Vec::new());
+    let result = run_watched(&experiment, &store, &AtomicBool::new(false), &mut |event| {
+        meddle(&event, &store);
+        match event {
+            Event::Lost { cell, .. } => events.push(format!("lost {cell}")),
+            Event::Built { cell, shards, .. } => events.push(match shards {
+                Some((built, _)) => format!("built {built} of {cell}"),
+                None => format!("built {cell}"),
+            }),
+            _ => {}
+        }
+    });
+    (result, events)
+}
+
+fn digests(report: &RunReport) -> Vec<&BTreeMap<String, Digest>> {
+    report.cells.iter().map(|cell| &cell.outputs).collect()
+}
+
+/// A file that is lost between the look-up of its cell and its use is made again in the same run.
+#[test]
+fn a_lost_input_is_built_once_more() {
+    let harms: [fn(&std::path::Path); 3] = [
+        |path| fs::remove_file(path).unwrap(),
+        |path| {
+            fs::remove_file(path).unwrap();
+            fs::write(path, "APPLE").unwrap();
+        },
+        |path| {
+            fs::remove_file(path).unwrap();
+            fs::write(path, "app").unwrap();
+        },
+    ];
+    for harm in harms {
+        let toy = Toy::new();
+        let clean = Toy::new().run(&["twice.times=4", "thrice.times=5"]);
+        toy.run(&[]);
+        let text = TOY.replace("times = 2", "times = 4").replace("times = 3", "times = 5");
+        // `apple` is the output of `words` and of `once`: their files are one.
+        let mut harmed = false;
+        let (result, events) = run_meddling(&toy, &text, |event, store| {
+            if let Event::Fresh { cell } = event
+                && cell == "once"
+                && !std::mem::replace(&mut harmed, true)
+            {
+                harm(&store.blob(&Digest::of(b"apple")));
+            }
+        });
+        let report = result.unwrap();
+        assert_eq!(digests(&report), digests(&clean));
+        for expected in ["lost words", "built words", "built join"] {
+            assert!(events.contains(&expected.to_owned()), "{events:?}");
+        }
+        assert_eq!(outcomes(&report)[0], ("words", Outcome::Built));
+        let problems = toy.store().audit(crate::Share::All, false).unwrap().problems;
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(toy.try_run(&toy.load(&text, &[])).unwrap().built, 0);
+    }
+}
+
+/// What a lost input was made from may be lost too.
+#[test]
+fn losses_heal_all_the_way_up() {
+    let toy = Toy::new();
+    let text = "[words]\nuse = 'list'\nwords = ['ab', 'cd']\n\n[once]\nuse = 'echo'\nin = { words = 'words' }\ntimes = 2\n\n[again]\nuse = 'echo'\nin = { words = 'once' }\ntimes = 3\n";
+    toy.try_run(&toy.load(text, &[])).unwrap();
+    let changed = text.replace("times = 3", "times = 5");
+    let (result, events) = run_meddling(&toy, &changed, |event, store| {
+        if let Event::Fresh { cell } = event
+            && cell == "once"
+        {
+            for word in ["ab", "cd", "abab", "cdcd"] {
+                fs::remove_file(store.blob(&Digest::of(word.as_bytes()))).unwrap();
+            }
+        }
+    });
+    assert_eq!(result.unwrap().built, 3);
+    let expected =
+        ["lost once", "lost words", "built words", "built 2 of once", "built 2 of again"];
+    assert_eq!(events, expected);
+}
+
+/// A file that is lost again and again stops the run in the end, and so does a cell that gives something else.
+#[test]
+fn a_loss_that_does_not_heal_is_an_error() {
+    let toy = Toy::new();
+    toy.run(&[]);
+    let text = TOY.replace("times = 2", "times = 4");
+    let lose = |store: &Store| {
+        let _ = fs::remove_file(store.blob(&Digest::of(b"apple")));
+    };
+    let (result, events) = run_meddling(&toy, &text, |event, store| match event {
+        Event::Fresh { cell } if cell == "words" => lose(store),
+        Event::Fresh { cell } | Event::Built { cell, .. } if cell == "once" || cell == "words" => {
+            lose(store);
+        }
+        _ => {}
+    });
+    let error = result.unwrap_err();
+    assert!(matches!(error, RunError::Store(_)), "{error}");
+    assert_eq!(events.iter().filter(|event| event.starts_with("lost")).count(), 1, "{events:?}");
+    assert_eq!(toy.try_run(&toy.load(&text, &[])).unwrap().cells.len(), 5);
+
+    let chance = toy.path("chance");
+    fs::write(&chance, "heads").unwrap();
+    let text = format!(
+        "[luck]\nuse = 'fail'\nhow = '{}'\n\n[told]\nuse = 'tell'\nin = {{ text = 'luck' }}\n",
+        chance.display()
+    );
+    let (result, _) = run_meddling(&toy, &text, |event, store| {
+        if let Event::Built { cell, .. } = event
+            && cell == "luck"
+            && fs::read(&chance).unwrap() == b"heads"
+        {
+            fs::write(&chance, "tails").unwrap();
+            fs::remove_file(store.blob(&Digest::of(b"heads"))).unwrap();
+        }
+    });
+    let error = result.unwrap_err();
+    assert!(matches!(error, RunError::NotTheSame { .. }), "{error}");
+    assert_eq!(toy.try_run(&toy.load(&text, &[])).unwrap().built, 1);
+}
+
+fn many_words(range: std::ops::Range<usize>) -> String {
+    let words: Vec<String> = range.map(|i| format!("'w{i:05}'")).collect();
+    format!(
+        "[words]\nuse = 'list'\nwords = [{}]\n\n[once]\nuse = 'echo'\nin = {{ words = 'words' }}\ntimes = 1\n\n[twice]\nuse = 'echo'\nin = {{ words = 'once' }}\ntimes = 2\n",
+        words.join(", ")
+    )
+}
+
+/// Shards are recorded in chunks, and only the chunk that a change lies in is looked into.
+#[test]
+fn very_many_shards_are_recorded_in_chunks() {
+    let toy = Toy::new();
+    let report = toy.try_run(&toy.load(&many_words(0..1500), &[])).unwrap();
+    let store = toy.store();
+    let artifact = |report: &RunReport, cell: usize| {
+        store.artifact(&report.cells[cell].manifests["words"]).unwrap().manifest
+    };
+    let n = artifact(&report, 2).chunks().len();
+    assert!(n > 3, "{n} chunks");
+    let records = || crate::toy::walk(&store.root().join("ac")).len();
+    let before = records();
+    assert_eq!(before, 1 + 2 * (1500 + n + 1));
+    let (result, events) = run_meddling(&toy, &many_words(0..1501), |_, _| {});
+    let more = result.unwrap();
+    assert_eq!(events, ["built words", "built 1 of once", "built 1 of twice"]);
+    // The source, and for each of the two a shard, a chunk and the whole.
+    assert_eq!(records() - before, 1 + 2 * 3);
+    assert_eq!(artifact(&more, 2).n_parts(), 1501);
+    let last: crate::LastBuild = store.last("toy", "twice").unwrap();
+    assert_eq!(last.before.as_deref(), Some(report.run.as_str()));
+    let told = last.reasons[0].to_string();
+    assert!(told.ends_with("(part `w01500`)"), "{told}");
+    assert!(store.audit(crate::Share::All, false).unwrap().problems.is_empty());
+
+    // The record of one shard that is lost is found, a lost file of it heals alone.
+    let record = crate::toy::walk(&store.root().join("ac")).into_iter().find(|path| {
+        let text = fs::read_to_string(path).unwrap();
+        text.contains("\"shard\":\"w00700\"") && text.contains("\"times\":2")
+    });
+    fs::remove_file(record.unwrap()).unwrap();
+    let audit = store.audit(crate::Share::All, false).unwrap();
+    assert!(matches!(audit.problems.as_slice(), [problem] if problem.kind == crate::Fault::Record));
+    fs::remove_file(store.blob(&Digest::of(b"w00700w00700"))).unwrap();
+    assert!(store.audit(crate::Share::All, true).unwrap().repaired);
+    assert!(store.audit(crate::Share::All, false).unwrap().problems.is_empty());
+    let (result, events) = run_meddling(&toy, &many_words(0..1501), |_, _| {});
+    assert_eq!(
+        (digests(&result.unwrap()), events.as_slice()),
+        (digests(&more), &["built 1 of twice".to_owned()][..])
+    );
+    assert_eq!(store.sweep(std::time::Duration::ZERO, false).unwrap().files.entries, 0);
+    assert!(store.audit(crate::Share::All, false).unwrap().problems.is_empty());
+}
+
+/// A store of a program before this one: every record is a miss with a note, and is replaced.
+#[test]
+fn records_of_another_format_are_replaced() {
+    let toy = Toy::new();
+    let first = toy.run(&[]);
+    let store = toy.store();
+    for path in crate::toy::walk(&store.root().join("ac")) {
+        let mut record: serde_json::Value =
+            crate::seal::open_sealed(&fs::read(&path).unwrap()).unwrap();
+        record["format"] = 1.into();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, crate::seal::sealed(&record)).unwrap();
+    }
+    let mut told = Vec::new();
+    let experiment = toy.load(TOY, &[]);
+    let again = run_watched(&experiment, &store, &AtomicBool::new(false), &mut |event| {
+        if let Event::Stale { reasons, .. } = event {
+            told.push(reasons[0].to_string());
+        }
+    });
+    assert_eq!(digests(&again.unwrap()), digests(&first));
+    assert_eq!(told.len(), 5);
+    assert!(told.iter().all(|note| note.contains("format 1, this program writes")), "{told:?}");
+    assert_eq!(toy.run(&[]).built, 0);
+}

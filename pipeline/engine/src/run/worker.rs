@@ -3,13 +3,17 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
 use crossbeam::channel::{Receiver, Sender};
 
 use crate::{
+    action::Action,
     error::{RunError, StageError, StoreError},
     experiment::Cell,
     log::Log,
@@ -24,6 +28,7 @@ use crate::{
 pub(super) struct Job {
     pub(super) cell: usize,
     pub(super) unit: Unit,
+    pub(super) action: Action,
     pub(super) bound: Bound,
     pub(super) need: Need,
     /// Graphics processors that are its own while it runs.
@@ -44,7 +49,7 @@ pub(super) struct Done {
     pub(super) gpus: Vec<String>,
     pub(super) worker: usize,
     pub(super) seconds: f64,
-    pub(super) result: Result<Outputs, RunError>,
+    pub(super) result: Result<Arc<Outputs>, RunError>,
 }
 
 /// What all units of a thread see.
@@ -61,20 +66,25 @@ pub(super) struct Worker<'a> {
 impl Worker<'_> {
     /// Works until there are no more jobs.
     pub(super) fn work(&self, jobs: &Receiver<Job>) {
-        while let Ok(mut job) = jobs.recv() {
-            let started = Instant::now();
-            let bound = std::mem::take(&mut job.bound);
-            let result = self.execute(&job, bound);
-            let Job { cell, unit, bound: _, need, gpus } = job;
-            let (worker, seconds) = (self.number, started.elapsed().as_secs_f64());
-            let done = Done { cell, unit, need, gpus, worker, seconds, result };
-            if self.news.send(News::Done(Box::new(done))).is_err() {
+        while let Ok(job) = jobs.recv() {
+            if !self.work_on(job) {
                 return;
             }
         }
     }
 
-    fn execute(&self, job: &Job, bound: Bound) -> Result<Outputs, RunError> {
+    /// Does a job; says whether somebody heard of it.
+    pub(super) fn work_on(&self, mut job: Job) -> bool {
+        let started = Instant::now();
+        let bound = std::mem::take(&mut job.bound);
+        let result = self.execute(&job, bound);
+        let Job { cell, unit, action: _, bound: _, need, gpus } = job;
+        let (worker, seconds) = (self.number, started.elapsed().as_secs_f64());
+        let done = Done { cell, unit, need, gpus, worker, seconds, result };
+        self.news.send(News::Done(Box::new(done))).is_ok()
+    }
+
+    fn execute(&self, job: &Job, bound: Bound) -> Result<Arc<Outputs>, RunError> {
         let store = self.resolver.store;
         let cell = &self.resolver.experiment.cells[job.cell];
         let log = Log::new(store, self.run, &cell.name, job.unit.shard.as_deref());
@@ -97,7 +107,7 @@ impl Worker<'_> {
         bound: Bound,
         folder: &Path,
         log: &Log<'_>,
-    ) -> Result<Outputs, RunError> {
+    ) -> Result<Arc<Outputs>, RunError> {
         let (store, unit) = (self.resolver.store, &job.unit);
         let scratch = folder.join("scratch");
         let ports = cell.stage.outputs();
@@ -131,7 +141,7 @@ impl Worker<'_> {
             (port, kind, output)
         });
         let seconds = started.elapsed().as_secs_f64();
-        Ok(store.publish(&unit.key, &unit.action, with_kinds.collect(), seconds)?)
+        Ok(store.publish(&unit.key, &job.action, with_kinds.collect(), seconds)?)
     }
 
     /// Runs the stage of a unit.

@@ -9,7 +9,7 @@ use std::{
     fs, io,
     path::Path,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -17,13 +17,14 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Content, Ended, Entry, digest_of_name, entries, last_runs, read_record};
+use super::{Content, Ended, Entry, digest_of_name, entries, last_runs, list, read_record};
 use crate::{
-    artifact::Manifest,
+    artifact::{Chunk, Manifest},
     digest::{Digest, Encoder},
     error::StoreError,
     resolve::LastBuild,
-    store::{Record, Store, open_sealed},
+    seal::{open_sealed, sealed_object},
+    store::{Record, Store, safe},
 };
 
 /// Which stored files are hashed; sizes, records and manifests are checked always.
@@ -47,6 +48,10 @@ pub enum Fault {
     Record,
     /// What is kept to explain why a cell was built.
     Explanation,
+    /// The report of a run, or the configuration that it ran.
+    Run,
+    /// A name under which the results of a run are kept.
+    Pin,
 }
 
 /// A damaged or missing entry.
@@ -95,6 +100,8 @@ impl Store {
         auditor.shards();
         auditor.runs()?;
         auditor.explanations()?;
+        auditor.reports()?;
+        auditor.pins()?;
         auditor.finish(repair)
     }
 }
@@ -111,6 +118,8 @@ struct Auditor<'a> {
     keys: BTreeMap<Digest, Vec<Digest>>,
     /// Records to be removed.
     condemned: BTreeSet<Digest>,
+    /// Chunks that were read, by their lists.
+    chunks: BTreeMap<Digest, Arc<Chunk>>,
 }
 
 impl<'a> Auditor<'a> {
@@ -123,6 +132,7 @@ impl<'a> Auditor<'a> {
             problems: BTreeMap::new(),
             keys: BTreeMap::new(),
             condemned: BTreeSet::new(),
+            chunks: BTreeMap::new(),
         }
     }
 
@@ -204,15 +214,15 @@ impl<'a> Auditor<'a> {
             let by = format!("output `{port}` of stage `{}`", record.stage);
             let by = format!("{by}, record {}", record.key.short());
             match self.manifest(manifest) {
-                Err(found) => {
+                Err((list, found)) => {
                     complete = false;
                     if entry.path.exists() {
-                        let path = self.store.blob(manifest);
+                        let path = self.store.blob(&list);
                         self.problem(Fault::Manifest, &path, &found, Some(by));
                     }
                 }
                 Ok(manifest) => {
-                    for part in &manifest.parts {
+                    for part in manifest.parts() {
                         let Err(found) = self.file(&part.blob, Some(part.bytes)) else { continue };
                         complete = false;
                         if entry.path.exists() {
@@ -250,14 +260,33 @@ impl<'a> Auditor<'a> {
         }
     }
 
-    fn manifest(&self, digest: &Digest) -> Result<Manifest, String> {
+    /// A stored manifest, or the list that is wrong and what was found in its place.
+    fn manifest(&mut self, digest: &Digest) -> Result<Manifest, (Digest, String)> {
+        let bytes = self.list(digest).map_err(|found| (*digest, found))?;
+        let mut bad = None;
+        let manifest = Manifest::read(&bytes, &mut |list| {
+            let known = self.chunks.get(list).cloned();
+            let chunk = known.map_or_else(|| Manifest::read_leaf(&self.list(list)?), Ok);
+            match &chunk {
+                Ok(chunk) => {
+                    self.chunks.insert(*list, chunk.clone());
+                }
+                Err(found) => bad = Some((*list, found.clone())),
+            }
+            chunk
+        });
+        manifest.map_err(|error| bad.unwrap_or((*digest, format!("no manifest: {error}"))))
+    }
+
+    /// The bytes of a stored list, if they are what its name says.
+    fn list(&self, digest: &Digest) -> Result<Vec<u8>, String> {
         self.file(digest, None)?;
         let bytes = fs::read(self.store.blob(digest)).map_err(|error| error.to_string())?;
         let actual = Digest::of(&bytes);
         if actual != *digest {
             return Err(format!("{} bytes with digest {}", bytes.len(), actual.short()));
         }
-        serde_json::from_slice(&bytes).map_err(|error| format!("no manifest: {error}"))
+        Ok(bytes)
     }
 
     /// Checks that what was assembled from shards still has their records: without one, a change of another shard would
@@ -284,8 +313,10 @@ impl<'a> Auditor<'a> {
                 let Some(key) = cell.key else { continue };
                 let by = format!("cell `{}` of run `{}`", cell.cell, report.run);
                 self.needed(&key, &by, *at);
-                for unit in self.keys.get(&key).cloned().unwrap_or_default() {
+                let mut units = self.keys.get(&key).cloned().unwrap_or_default();
+                while let Some(unit) = units.pop() {
                     self.needed(&unit, &format!("a shard of {by}"), *at);
+                    units.extend(self.keys.get(&unit).into_iter().flatten());
                 }
             }
         }
@@ -315,14 +346,69 @@ impl<'a> Auditor<'a> {
         Ok(())
     }
 
+    /// Checks that what a run has left when it ended is what it wrote.
+    fn reports(&mut self) -> Result<(), StoreError> {
+        for folder in list(&self.store.root().join("runs"))? {
+            let (path, resolved) = (folder.join("run.json"), folder.join("experiment.toml"));
+            // A run takes its sign of life away when its report is written, and a killed one never does.
+            let ended = !folder.join("live.json").exists() && resolved.exists();
+            if !path.exists() {
+                if ended {
+                    self.problem(Fault::Run, &path, "nothing", None);
+                }
+                continue;
+            }
+            let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match self.store.run_report(&id) {
+                Err(StoreError::BadRun { message, .. }) => {
+                    self.problem(Fault::Run, &path, &message, None);
+                }
+                Err(error) => return Err(error),
+                Ok(report) => {
+                    let Some(expected) = report.configuration else { continue };
+                    let found = fs::read(&resolved).map(|bytes| Digest::of(&bytes));
+                    let found = match found {
+                        Ok(found) if found == expected => continue,
+                        Ok(found) => format!("a file with digest {}", found.short()),
+                        Err(_) => "nothing".to_owned(),
+                    };
+                    self.problem(Fault::Run, &resolved, &found, Some(format!("run `{id}`")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pins(&mut self) -> Result<(), StoreError> {
+        for (name, pin) in self.store.all_pins()? {
+            let by = format!("pin `{name}`");
+            for (path, found) in pin.problems(&name) {
+                self.problem(Fault::Pin, &self.store.root().join(path), &found, Some(by.clone()));
+            }
+            let Some(run) = pin.run() else { continue };
+            if let Err(error) = self.store.run_report(run) {
+                let path = self.store.root().join("runs").join(run).join("run.json");
+                let found = if path.exists() { error.to_string() } else { "nothing".to_owned() };
+                self.problem(Fault::Run, &path, &found, Some(by));
+            }
+        }
+        Ok(())
+    }
+
     fn finish(mut self, repair: bool) -> Result<Audit, StoreError> {
         if repair && !self.problems.is_empty() {
             // While the record of a whole stands, nobody looks for those of its shards.
-            let wholes = self
-                .keys
-                .iter()
-                .filter(|(_, units)| units.iter().any(|unit| self.condemned.contains(unit)));
-            self.condemned.extend(wholes.map(|(key, _)| *key).collect::<Vec<_>>());
+            loop {
+                let wholes = self.keys.iter().filter(|(key, units)| {
+                    !self.condemned.contains(key)
+                        && units.iter().any(|unit| self.condemned.contains(unit))
+                });
+                let wholes: Vec<Digest> = wholes.map(|(key, _)| *key).collect();
+                if wholes.is_empty() {
+                    break;
+                }
+                self.condemned.extend(wholes);
+            }
             self.repair()?;
             self.audit.repaired = true;
         }
@@ -342,15 +428,62 @@ impl<'a> Auditor<'a> {
             let path = root.join(&problem.path);
             match problem.kind {
                 Fault::Explanation => self.remove(&path)?,
+                Fault::Run | Fault::Pin => {}
                 _ => self.move_away(&path, &quarantine)?,
             }
         }
+        self.repair_runs(&quarantine)?;
+        self.repair_pins(&quarantine)?;
         for key in &self.condemned {
             self.move_away(&self.store.record_path(key), &quarantine)?;
             // Written now, as a mark that the record is known to be gone.
             let mark = quarantine.join(key.to_string());
             let marked = self.store.disk().write(&mark, &fs::read(&mark).unwrap_or_default());
             marked.map_err(StoreError::io("write", &mark))?;
+        }
+        Ok(())
+    }
+
+    /// Takes runs away whose reports cannot be read; a report whose configuration is lost goes on without.
+    fn repair_runs(&self, quarantine: &Path) -> Result<(), StoreError> {
+        for problem in self.problems.values().filter(|problem| problem.kind == Fault::Run) {
+            let path = self.store.root().join(&problem.path);
+            let Some(folder) = path.parent() else { continue };
+            let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            match self.store.run_report(&id) {
+                Err(_) => {
+                    // An older one of the name gives way.
+                    let place = quarantine.join(&id);
+                    let _ = self.store.disk().remove_folder(&place);
+                    self.move_away(folder, quarantine)?;
+                }
+                Ok(mut report) => {
+                    self.move_away(&folder.join("experiment.toml"), quarantine)?;
+                    report.configuration = None;
+                    let path = folder.join("run.json");
+                    self.store.replace_synced(&path, &sealed_object(&report))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes pins again of which one half is left, and takes away those of runs that are not there.
+    fn repair_pins(&self, quarantine: &Path) -> Result<(), StoreError> {
+        for (name, pin) in self.store.all_pins()? {
+            let main = self.store.root().join("pins").join(&name);
+            if safe(&name) != name {
+                self.move_away(&main, quarantine)?; // No pin has such a name.
+                continue;
+            }
+            match pin.run().filter(|run| self.store.run_report(run).is_ok()) {
+                Some(run) if !pin.problems(&name).is_empty() => self.store.pin(run, &name)?,
+                Some(_) => {}
+                None => {
+                    self.move_away(&main, quarantine)?;
+                    self.store.unpin(&name)?;
+                }
+            }
         }
         Ok(())
     }

@@ -23,7 +23,8 @@ use crate::{
     digest::Digest,
     error::StoreError,
     run::{Outcome, RunReport},
-    store::{RECORD_FORMAT, Record, Store, open_sealed},
+    seal::open_sealed,
+    store::{RECORD_FORMAT, Record, Store},
 };
 
 /// A file under a name in the store.

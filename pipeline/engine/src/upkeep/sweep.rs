@@ -14,6 +14,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -21,10 +22,11 @@ use serde::Serialize;
 
 use super::{Content, Ended, Entry, digest_of_name, entries, last_runs, list, read_record};
 use crate::{
-    artifact::Manifest,
+    artifact::{Chunk, Manifest},
     digest::Digest,
     error::StoreError,
     live::live_run,
+    process,
     store::{GRACE, Store},
 };
 
@@ -86,7 +88,8 @@ impl Store {
     /// Removes what is not needed: by no pin, by no last run, and not used for the time `keep`.
     ///
     /// # Errors
-    /// [`StoreError::Io`] when a folder cannot be listed or an entry cannot be removed.
+    /// [`StoreError::UnreadablePin`] when it is not known what a pin keeps: nothing is removed then. [`StoreError::Io`] when a
+    /// folder cannot be listed or an entry cannot be removed.
     pub fn sweep(&self, keep: Duration, dry_run: bool) -> Result<Sweep, StoreError> {
         let now = SystemTime::now();
         let before = |time: SystemTime, by| time.checked_sub(by).unwrap_or(UNIX_EPOCH);
@@ -94,9 +97,9 @@ impl Store {
         let oldest = oldest.map_or(now, |began| UNIX_EPOCH + Duration::from_secs(began)).min(now);
         let safe = before(oldest, GRACE);
         let sweep = Sweep { dry_run, ..Sweep::default() };
-        let (marked, manifests) = (BTreeSet::new(), BTreeMap::new());
+        let (marked, manifests, chunks) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
         let unused = before(now, keep).min(safe);
-        let mut sweeper = Sweeper { store: self, safe, unused, sweep, marked, manifests };
+        let mut sweeper = Sweeper { store: self, safe, unused, sweep, marked, manifests, chunks };
         sweeper.mark_runs()?;
         let records = sweeper.mark_records()?;
         sweeper.sweep_records(&records)?;
@@ -112,8 +115,9 @@ struct Found {
     entry: Entry,
     /// Its manifests; `None` for what this program cannot read.
     manifests: Option<Vec<Digest>>,
-    /// Whether it was assembled from shards, which have records of their own.
-    whole: bool,
+    key: Option<Digest>,
+    /// Keys of what it was assembled from, which have records of their own.
+    units: Vec<Digest>,
     kept: bool,
 }
 
@@ -127,15 +131,16 @@ struct Sweeper<'a> {
     /// Files that stay.
     marked: BTreeSet<Digest>,
     manifests: BTreeMap<Digest, Option<Manifest>>,
+    /// Chunks by their lists: a whole and a part of it share them.
+    chunks: BTreeMap<Digest, Option<Arc<Chunk>>>,
 }
 
 impl Sweeper<'_> {
     /// Marks an artifact and adds what is new in it to an amount.
     fn mark(&mut self, manifest: &Digest, kept: &mut Kept) {
         let size = |digest| fs::metadata(self.store.blob(digest)).map_or(0, |meta| meta.len());
-        let parts = self.manifest(manifest).map(|found| found.parts.clone()).unwrap_or_default();
-        let parts = parts.into_iter().map(|part| (part.blob, part.bytes));
-        for (digest, bytes) in parts.chain([(*manifest, size(manifest))]) {
+        let files: Vec<(Digest, u64)> = self.manifest(manifest).map(files_of).unwrap_or_default();
+        for (digest, bytes) in files.into_iter().chain([(*manifest, size(manifest))]) {
             if self.marked.insert(digest) {
                 kept.files += 1;
                 kept.bytes += bytes;
@@ -145,9 +150,15 @@ impl Sweeper<'_> {
 
     /// A stored manifest; `None` when it is gone or not one. A sweep is no place for repairs.
     fn manifest(&mut self, digest: &Digest) -> Option<&Manifest> {
-        let path = self.store.blob(digest);
-        let read = || serde_json::from_slice(&fs::read(path).ok()?).ok();
-        self.manifests.entry(*digest).or_insert_with(read).as_ref()
+        let Self { store, manifests, chunks, .. } = self;
+        let read = |digest: &Digest| fs::read(store.blob(digest)).ok();
+        let mut leaf = |list: &Digest| {
+            let found = || Manifest::read_leaf(&read(list)?).ok();
+            let chunk = chunks.entry(*list).or_insert_with(found).clone();
+            chunk.ok_or_else(|| "a chunk is gone".to_owned())
+        };
+        let mut found = || Manifest::read(&read(digest)?, &mut leaf).ok();
+        manifests.entry(*digest).or_insert_with(&mut found).as_ref()
     }
 
     fn mark_all<'d>(&mut self, why: String, manifests: impl Iterator<Item = &'d Digest>) {
@@ -164,9 +175,14 @@ impl Sweeper<'_> {
             cells.copied().collect::<Vec<_>>()
         };
         for (name, id) in self.store.pins()? {
-            if let Some(run) = runs.iter().find(|run| run.report.run == id) {
-                self.mark_all(format!("run `{id}`, pinned as `{name}`"), results(run).iter());
-            }
+            let Some(run) = runs.iter().find(|run| run.report.run == id) else {
+                let message = match self.store.run_report(&id) {
+                    Ok(_) => format!("run `{id}` has just come to be"),
+                    Err(error) => error.to_string(),
+                };
+                return Err(StoreError::UnreadablePin { name, message });
+            };
+            self.mark_all(format!("run `{id}`, pinned as `{name}`"), results(run).iter());
         }
         for (index, experiment) in last_runs(&runs) {
             let why = format!("run `{}`, a last one of `{experiment}`", runs[index].report.run);
@@ -180,14 +196,15 @@ impl Sweeper<'_> {
         let mut found: Vec<Found> = Vec::new();
         for entry in entries(&self.store.root().join("ac"))? {
             let Some(content) = read_record(&entry) else { continue };
-            let (manifests, whole) = match content {
+            let (manifests, units) = match content {
                 Content::Record(record) => {
-                    (Some(record.outputs.values().copied().collect()), !record.units.is_empty())
+                    (Some(record.outputs.values().copied().collect()), record.units)
                 }
-                Content::Foreign | Content::Bad(_) => (None, false),
+                Content::Foreign | Content::Bad(_) => (None, Vec::new()),
             };
+            let key = digest_of_name(&entry.name);
             let kept = modified(&entry.path).is_none_or(|time| time >= self.unused);
-            found.push(Found { entry, manifests, whole, kept });
+            found.push(Found { entry, manifests, key, units, kept });
         }
         let young = found.iter().filter(|record| record.kept).filter_map(|r| r.manifests.as_ref());
         let young: Vec<Digest> = young.flatten().copied().collect();
@@ -205,18 +222,24 @@ impl Sweeper<'_> {
 
     /// Whether every part of an artifact stays anyway.
     fn is_covered(&mut self, manifest: &Digest) -> bool {
-        let parts: Option<Vec<Digest>> =
-            self.manifest(manifest).map(|found| found.parts.iter().map(|part| part.blob).collect());
-        parts.is_some_and(|parts| parts.iter().all(|part| self.marked.contains(part)))
+        let files: Option<Vec<(Digest, u64)>> = self.manifest(manifest).map(files_of);
+        files.is_some_and(|files| files.iter().all(|(file, _)| self.marked.contains(file)))
     }
 
     fn sweep_records(&mut self, records: &[Found]) -> Result<(), StoreError> {
         let mut late = Kept { why: String::new(), files: 0, bytes: 0 };
-        // Wholes first: the shards of one that came to be used stay with it.
-        let (wholes, others): (Vec<&Found>, Vec<&Found>) =
-            records.iter().filter(|record| !record.kept).partition(|record| record.whole);
+        // Wholes first: what one that came to be used was assembled from stays with it.
+        let assembled = records.iter().filter(|record| !record.units.is_empty());
+        let assembled: BTreeSet<Digest> = assembled.filter_map(|record| record.key).collect();
+        let rank = |record: &Found| match record.units.iter().any(|u| assembled.contains(u)) {
+            true => 0,
+            false if !record.units.is_empty() => 1,
+            false => 2,
+        };
+        let mut going: Vec<&Found> = records.iter().filter(|record| !record.kept).collect();
+        going.sort_by_key(|record| rank(record));
         let mut touched = BTreeSet::new();
-        for record in wholes.into_iter().chain(others) {
+        for record in going {
             let manifests = record.manifests.as_deref().unwrap_or_default();
             let covered = !manifests.is_empty() && manifests.iter().all(|m| self.is_covered(m));
             if !covered && self.take(&record.entry.path, self.unused)? {
@@ -278,14 +301,20 @@ impl Sweeper<'_> {
             // Where the name is taken again, the same content is there already.
             let _ = self.store.disk().link(&grave, path);
         }
-        self.store.disk().remove(&grave).map_err(StoreError::io("remove", &grave))?;
+        match self.store.disk().remove(&grave) {
+            // A sweep on another machine has taken it for abandoned work.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            removed => removed.map_err(StoreError::io("remove", &grave))?,
+        }
         Ok(!used)
     }
 
     fn sweep_work(&mut self) -> Result<(), StoreError> {
         let root = self.store.root();
         for path in list(&root.join("tmp"))? {
-            if newest(&path) < self.safe {
+            // Of another sweep that is under way what it has just taken is there, and may be old.
+            let in_use = process::owner_is_alive(&name_of(&path)) == Some(true);
+            if !in_use && newest(&path) < self.safe {
                 self.sweep.work.add(self.discard(&path)?);
             }
         }
@@ -293,6 +322,11 @@ impl Sweeper<'_> {
             let key = name_of(&path).parse().ok();
             let held = key.is_some_and(|key| self.store.holder(&key).is_some());
             if !held && newest(&path) < self.safe {
+                self.sweep.work.add(self.discard(&path)?);
+            }
+        }
+        for path in list(&root.join("recall"))? {
+            if newest(&path) < self.unused.min(self.safe) {
                 self.sweep.work.add(self.discard(&path)?);
             }
         }
@@ -339,6 +373,12 @@ impl Sweeper<'_> {
             _ => Ok(bytes),
         }
     }
+}
+
+/// The files of an artifact with their sizes, but for its own list.
+fn files_of(manifest: &Manifest) -> Vec<(Digest, u64)> {
+    let leaves = manifest.leaves().map(|(list, _)| (list.digest, list.bytes));
+    leaves.chain(manifest.parts().map(|part| (part.blob, part.bytes))).collect()
 }
 
 fn name_of(path: &Path) -> String {

@@ -245,3 +245,108 @@ fn space_is_told_by_experiment_and_kind() {
     assert_eq!(files, walk(&store.root().join("cas")).len());
     assert!(usage.bytes >= usage.folders["cas"] + usage.folders["ac"]);
 }
+
+/// What a process that is gone has left in `tmp/` goes when the store is opened; what lives or cannot be seen stays.
+#[test]
+fn remains_of_processes_that_are_gone_go_at_once() {
+    let toy = Toy::new();
+    let store = toy.store();
+    let (file, folder) = (store.temporary("manifest"), store.work_folder().unwrap());
+    fs::write(&file, "half").unwrap();
+    fs::write(folder.join("output"), "half").unwrap();
+    let rename = |path: &Path, from: &str, to: &str| {
+        let name = path.file_name().unwrap().to_str().unwrap().replacen(from, to, 1);
+        fs::rename(path, path.with_file_name(&name)).unwrap();
+        path.with_file_name(name)
+    };
+    // Another process had the number before this one.
+    let dead = [rename(&file, ".", ".1"), rename(&folder, ".", ".1")];
+    let alive = store.temporary("manifest");
+    fs::write(&alive, "half").unwrap();
+    let elsewhere = store.root().join("tmp/work-1.2.0123456789ab-3.4");
+    let older = store.root().join("tmp/manifest-17-1700000000-3");
+    [&elsewhere, &older].into_iter().for_each(|path| fs::write(path, "half").unwrap());
+    let other = toy.store();
+    assert!(dead.iter().all(|path| !path.exists()), "{:?}", walk(&other.root().join("tmp")));
+    assert_eq!(walk(&other.root().join("tmp")).len(), 3);
+    // A sweep spares what belongs to a process that lives, however old it is.
+    age_folders(&other, 2 * DAY);
+    other.sweep(DAY, false).unwrap();
+    assert_eq!(walk(&other.root().join("tmp")), [alive]);
+}
+
+fn problems(store: &Store) -> Vec<(Fault, String)> {
+    let audit = store.audit(Share::All, false).unwrap();
+    audit.problems.into_iter().map(|problem| (problem.kind, problem.path)).collect()
+}
+
+/// A pin or the report of its run is damaged: it is found, nothing is collected, and repair leaves what can be known.
+#[test]
+fn damaged_pins_and_reports_are_found_and_stop_a_sweep() {
+    for (what, how) in DAMAGES {
+        let toy = Toy::new();
+        let first = toy.run(&["twice.times=7"]).run;
+        toy.run(&[]);
+        let store = toy.store();
+        store.pin(&first, "paper").unwrap();
+        assert!(problems(&store).is_empty());
+        age(&store, 40 * DAY);
+        let folder = format!("runs/{first}");
+        let [main, twin, report] =
+            ["pins/paper".to_owned(), format!("{folder}/pins/paper"), format!("{folder}/run.json")];
+        for pin in [&main, &twin] {
+            damage(&store.root().join(pin), how);
+            assert_eq!(problems(&store), [(Fault::Pin, pin.clone())], "{what}");
+            let error = store.sweep(30 * DAY, false).unwrap_err();
+            assert!(matches!(&error, StoreError::UnreadablePin { name, .. } if name == "paper"));
+            assert!(store.audit(Share::All, true).unwrap().repaired);
+            assert!(problems(&store).is_empty(), "{what}");
+            assert_eq!(store.pins().unwrap()["paper"], first, "{what}: the other half tells");
+        }
+        damage(&store.root().join(&report), how);
+        assert_eq!(problems(&store), [(Fault::Run, report.clone())], "{what}");
+        let named_by = store.audit(Share::All, false).unwrap().problems.remove(0).named_by;
+        assert_eq!(named_by, ["pin `paper`"]);
+        let error = store.sweep(30 * DAY, false).unwrap_err();
+        assert!(error.to_string().contains("`paper` cannot be read: report of run"), "{error}");
+        assert!(store.audit(Share::All, true).unwrap().repaired);
+        assert!(problems(&store).is_empty() && store.pins().unwrap().is_empty(), "{what}");
+        assert_eq!(store.sweep(30 * DAY, false).unwrap().files.entries, 9, "it was given up");
+    }
+}
+
+#[test]
+fn a_lost_configuration_is_found() {
+    let toy = Toy::new();
+    let run = toy.run(&[]).run;
+    let store = toy.store();
+    for (what, how) in DAMAGES {
+        let path = format!("runs/{run}/experiment.toml");
+        damage(&store.root().join(&path), how);
+        assert_eq!(problems(&store), [(Fault::Run, path.clone())], "{what}");
+        fs::write(store.root().join(path), toy.load(crate::toy::TOY, &[]).resolved).unwrap();
+        assert!(problems(&store).is_empty(), "{what}");
+    }
+    fs::remove_file(store.root().join(format!("runs/{run}/experiment.toml"))).unwrap();
+    assert!(store.audit(Share::All, true).unwrap().repaired);
+    assert!(problems(&store).is_empty());
+    assert_eq!(store.run_report(&run).unwrap().configuration, None);
+}
+
+#[test]
+fn a_name_goes_from_run_to_run() {
+    let toy = Toy::new();
+    let (first, second) = (toy.run(&[]).run, toy.run(&["twice.times=7"]).run);
+    let store = toy.store();
+    store.pin(&first, "paper").unwrap();
+    store.pin(&second, "paper").unwrap();
+    assert_eq!(store.pins().unwrap()["paper"], second);
+    assert!(problems(&store).is_empty());
+    // Interrupted between the two: the old half is no pin any more.
+    fs::create_dir_all(store.root().join("runs").join(&first).join("pins")).unwrap();
+    let twin = store.root().join("runs").join(&first).join("pins/paper");
+    fs::write(twin, crate::seal::sealed(&first)).unwrap();
+    assert_eq!(store.pins().unwrap()["paper"], second);
+    assert!(store.unpin("paper").unwrap());
+    assert!(store.pins().unwrap().is_empty() && problems(&store).is_empty());
+}

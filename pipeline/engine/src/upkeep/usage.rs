@@ -116,8 +116,9 @@ impl Store {
         }
         let Ok(manifest) = self.manifest(digest) else { return };
         files.insert(*digest, size_of(&self.blob(digest)));
-        for part in manifest.parts {
-            files.entry(part.blob).or_insert_with(|| size_of(&self.blob(&part.blob)));
+        let leaves = manifest.leaves().map(|(list, _)| list.digest);
+        for file in leaves.chain(manifest.parts().map(|part| part.blob)) {
+            files.entry(file).or_insert_with(|| size_of(&self.blob(&file)));
         }
     }
 }

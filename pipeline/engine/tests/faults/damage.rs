@@ -85,11 +85,18 @@ impl Ground {
     /// Does the damage to a file of an artifact, a record or an explanation; the paths that are wrong now.
     fn harm(&self, damage: Damage, random: &mut Random) -> std::io::Result<Vec<PathBuf>> {
         let folders: &[&str] = match damage {
+            Damage::Swap => &["cas", "ac", "pins"],
             // Nothing says that an explanation should be there.
-            Damage::Delete | Damage::Swap => &["cas", "ac"],
-            _ => &["cas", "ac", "cells"],
+            Damage::Delete => &["cas", "ac", "pins", "runs"],
+            _ => &["cas", "ac", "cells", "pins", "runs"],
         };
-        let files = walk(&self.project.store().join(random.one(folders)));
+        let mut files = walk(&self.project.store().join(random.one(folders)));
+        // What else lies in the folder of a run is for people.
+        files.retain(|path| {
+            let name = path.file_name().unwrap_or_default();
+            !path.starts_with(self.project.store().join("runs"))
+                || ["run.json", "experiment.toml", "paper"].iter().any(|known| name == *known)
+        });
         let path = files[random.below(files.len())].clone();
         let mut bytes = fs::read(&path)?;
         let at = random.below(bytes.len());

@@ -244,7 +244,8 @@ impl Project {
     }
 }
 
-fn digests(report: &RunReport) -> Digests {
+/// Digests of the outputs of a run.
+pub fn digests(report: &RunReport) -> Digests {
     let ports = report.cells.iter().flat_map(|cell| {
         cell.outputs.iter().map(|(port, digest)| ((cell.cell.clone(), port.clone()), *digest))
     });

@@ -118,7 +118,7 @@ impl Shadow {
     /// Takes notice of a step that was taken.
     pub fn after(&mut self, step: &Step<'_>) {
         match *step {
-            Step::Read(_) | Step::Mark(_) => {}
+            Step::Read(_) | Step::Mark(_) | Step::Wait => {}
             Step::MakeFolder(path) => {
                 let root = self.root.clone();
                 let above: Vec<&Path> =

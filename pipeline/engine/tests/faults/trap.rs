@@ -45,6 +45,7 @@ pub enum Kind {
 impl Kind {
     fn holds(self, step: &Step<'_>) -> bool {
         match step {
+            Step::Wait => false,
             Step::Read(_) => self == Self::Any,
             Step::Remove(_) | Step::RemoveFolder(_) | Step::Mark(_) => self != Self::Growing,
             Step::Sync(_) | Step::SyncFolder(_) => self != Self::Growing,

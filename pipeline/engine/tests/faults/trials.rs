@@ -69,6 +69,11 @@ impl Ground {
         let run =
             |experiment: &Experiment| project.run(experiment, None).map_err(|error| words(&error));
         let expected = run(&plain)?.digests;
+        let pinned = Store::open(&project.store()).and_then(|store| {
+            let run = store.runs()?.pop().unwrap_or_default();
+            store.pin(&run, "paper")
+        });
+        pinned.map_err(|error| words(&error))?;
         copy(&project.store(), &project.path("after plain")).map_err(io)?;
         let expected_changed = run(&changed)?.digests;
         let other = project.load("words.toml", &["once.times=9", "experiment.name='other'"])?;
@@ -189,6 +194,11 @@ impl Ground {
             let file = fs::File::open(&path)?;
             file.set_modified(file.metadata()?.modified()? - Duration::from_secs(120))?;
         }
+        for entry in fs::read_dir(store.join("tmp")).into_iter().flatten().flatten() {
+            // The name says when the process began.
+            let name = entry.file_name().to_string_lossy().replacen('.', ".1", 1);
+            fs::rename(entry.path(), store.join("tmp").join(name))?;
+        }
         Ok(())
     }
 
@@ -219,6 +229,11 @@ impl Ground {
         }
         let ran = run()?;
         same(&ran, expected)?;
+        if let Some(left) =
+            fs::read_dir(self.project.store().join("tmp")).into_iter().flatten().next()
+        {
+            return Err(format!("{left:?} was left by a process that is gone"));
+        }
         let found = audit(&self.project.store(), lossy)?;
         check(&found, lossy)?;
         let again = run()?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::{
     Digest,
-    artifact::{Part, content_digest},
+    artifact::{Manifest, Part},
 };
 
 use super::stages::{Parts, number, number_config, source, unit};
@@ -283,5 +283,5 @@ fn content(kind: &str, parts: &Parts) -> Digest {
         let digest = Digest::of(value.to_string().as_bytes());
         Part { name: name.clone(), content: digest, blob: digest, bytes: 0 }
     };
-    content_digest(kind, &parts.iter().map(part).collect::<Vec<_>>())
+    Manifest::new(kind, parts.iter().map(part).collect()).digest()
 }

@@ -54,7 +54,7 @@ impl<'a> Details<'a> {
     ) -> Result<Self, CliError> {
         let mut contents = Vec::new();
         let (mut shown, mut n_pictures) = (0, 0);
-        for part in &stored.manifest.parts {
+        for part in stored.manifest.parts() {
             let path = store.blob(&part.blob);
             if let Some(folder) = view.pictures
                 && part.name.ends_with(".parquet")
@@ -78,17 +78,17 @@ impl<'a> Details<'a> {
             return console.json_pretty(&self.to_json());
         }
         let manifest = &self.stored.manifest;
-        let parts = count(manifest.parts.len(), "part");
+        let parts = count(manifest.n_parts(), "part");
         console.line(format!("kind     {}", manifest.kind))?;
         console.line(format!("digest   {}", self.stored.digest))?;
         console.line(format!("size     {} in {parts}", size(manifest.bytes())))?;
         let mut table = Table::titled(&["part", "size", "file"]).right(&[1]);
-        for part in &manifest.parts {
+        for part in manifest.parts() {
             let file = self.store.blob(&part.blob).display().to_string();
             table.row([&part.name, &size(part.bytes), &file]);
         }
         table.lines().iter().try_for_each(|line| console.line(line))?;
-        for (part, content) in manifest.parts.iter().zip(&self.contents) {
+        for (part, content) in manifest.parts().zip(&self.contents) {
             if !matches!(content, Content::Hidden) {
                 console.line("")?;
                 console.line(format!("{}:", part.name))?;
@@ -100,7 +100,7 @@ impl<'a> Details<'a> {
 
     /// The artifact as a value.
     pub(super) fn to_json(&self) -> Value {
-        let parts = self.stored.manifest.parts.iter().zip(&self.contents).map(|(part, content)| {
+        let parts = self.stored.manifest.parts().zip(&self.contents).map(|(part, content)| {
             let mut value = json!({
                 "name": part.name,
                 "bytes": part.bytes,

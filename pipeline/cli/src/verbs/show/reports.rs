@@ -33,7 +33,7 @@ pub(crate) fn report_artifacts<'r>(store: &Store, report: &'r RunReport) -> Vec<
 pub(crate) fn scores(store: &Store, report: &RunReport) -> Result<Option<Vec<Value>>, CliError> {
     let mut rows: Option<Vec<Value>> = None;
     for (_, stored) in report_artifacts(store, report) {
-        for part in stored.manifest.parts.iter().filter(|part| part.name == REPORT_SCORES) {
+        for part in stored.manifest.parts().filter(|part| part.name == REPORT_SCORES) {
             let path = store.blob(&part.blob);
             let bytes = std::fs::read(&path).map_err(CliError::file("read", path))?;
             let found: Vec<Value> = serde_json::from_slice(&bytes)

@@ -23,7 +23,8 @@ pub(super) fn show(
     world: &World,
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
-    let RunReport { run, experiment, partial: _, built, fresh, seconds, cells } = report;
+    let RunReport { run, experiment, partial: _, built, fresh, seconds, configuration: _, cells } =
+        report;
     console.line(format!(
         "run {run} of experiment `{experiment}`: {built} built, {fresh} fresh in {}",
         duration(*seconds)
