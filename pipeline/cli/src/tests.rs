@@ -646,11 +646,7 @@ fn doctor_help_and_completions() {
     assert!(found["gpu"]["usable"].is_boolean(), "{}", found["gpu"]);
     assert_eq!(found["store_writable"], true);
     let said = toy.call(&["doctor"]);
-    assert!(
-        said.data.contains("\ngpu           "),
-        "{}",
-        said.data
-    );
+    assert!(said.data.contains("\ngpu           "), "{}", said.data);
     assert!(!toy.path().join(".pipeline").exists());
     let help = toy.call(&["--help"]);
     assert!(help.data.contains("explain"), "{}", help.data);

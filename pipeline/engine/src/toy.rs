@@ -250,6 +250,7 @@ pub(crate) fn registry() -> Registry {
     registry.add::<Echo>();
     registry.add::<Join>();
     registry.add::<Fail>();
+    crate::Exec::register(&mut registry);
     registry
 }
 

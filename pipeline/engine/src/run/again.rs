@@ -139,6 +139,7 @@ fn make_in(
         progress: &|_, _| {},
         log: &|_| {},
         cancelled,
+        launcher: None,
         deadline: None,
     };
     let bound = resolver.bind(cell, known, unit.shard.as_deref())?;

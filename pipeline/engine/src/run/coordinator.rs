@@ -271,10 +271,22 @@ impl<'a> Coordinator<'a> {
         }
         let (cell, reasons) = (self.cell(index).name.clone(), open.reasons.clone());
         (self.observe)(Event::Stale { cell, reasons, units: missing.len() });
+        self.say_few_gpus(index);
         self.open.insert(index, open);
         for unit in missing {
             self.n_queued += 1;
             self.ready.insert((index, self.n_queued), unit);
+        }
+    }
+
+    /// Says so where a cell asks for graphics processors that the run does not have.
+    fn say_few_gpus(&mut self, index: usize) {
+        let cell = self.cell(index);
+        let (name, asked, found) = (cell.name.clone(), cell.takes().gpus, self.options.gpus.len());
+        if asked > found {
+            let log = Log::new(self.resolver.store, &self.heart.live.run, &name, None);
+            log.say(&format!("asks for {asked} graphics processors, the run may use {found}"));
+            (self.observe)(Event::FewGpus { cell: name, asked, found });
         }
     }
 

@@ -14,6 +14,7 @@ mod worker;
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
     time::Instant,
 };
@@ -139,11 +140,14 @@ pub struct RunOptions {
     /// Graphics processors that cells may have, as `CUDA_VISIBLE_DEVICES` names them. A cell that asks for one gets one
     /// for itself alone, or none where there are none.
     pub gpus: Vec<String>,
+    /// A command that takes `exec-child PARENT PROGRAM -- ARGUMENTS…`: it becomes that program, which then dies with its
+    /// parent. Without it, a program of an `exec` cell outlives a run that is killed.
+    pub launcher: Option<PathBuf>,
 }
 
 impl From<Limits> for RunOptions {
     fn from(limits: Limits) -> Self {
-        Self { limits, keep_going: false, gpus: Vec::new() }
+        Self { limits, keep_going: false, gpus: Vec::new(), launcher: None }
     }
 }
 
@@ -171,14 +175,15 @@ pub fn run(
     let (job_sender, jobs) = unbounded::<Job>();
     let (news_sender, news) = unbounded::<News>();
     let trace = Trace::start(store, &run_id, &experiment.name);
-    let n_workers = options.limits.cpus.max(1);
+    let (n_workers, launcher) = (options.limits.cpus.max(1), options.launcher.clone());
     let state = Coordinator::new(&resolver, selected, options, (heart, trace), job_sender, observe);
     let (outcomes, mut failures, heart, trace) = std::thread::scope(|scope| {
         // Owned here, so that the workers see the end of the jobs however this closure ends.
         let mut state = state;
         for number in 0..n_workers {
             let (jobs, news, run) = (jobs.clone(), news_sender.clone(), run_id.as_str());
-            let worker = Worker { resolver: &resolver, run, number, news, cancelled };
+            let launcher = launcher.as_deref();
+            let worker = Worker { resolver: &resolver, run, number, news, cancelled, launcher };
             scope.spawn(move || worker.work(&jobs));
         }
         drop((jobs, news_sender));
