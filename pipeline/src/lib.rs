@@ -30,7 +30,7 @@ pub use engine::*;
 /// assert!(registry.get("train.uma").is_some());
 /// ```
 pub fn standard() -> Registry {
-    Registry::new().with(stages::register)
+    Registry::new().with(Exec::register).with(stages::register)
 }
 
 /// Runs the command with the stages of `registry` on this process's arguments, folder and streams.

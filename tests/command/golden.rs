@@ -94,6 +94,13 @@ use = 'score'
 in = { predictions = 'vote', reference = 'cases.truth' }
 method = 'vote'
 
+[exec]
+use = 'exec'
+argv = ['cp', '-RL', 'inputs/scores/0/.', 'outputs/copies']
+in = { scores = 'score' }
+inputs = { scores = 'scores' }
+outputs.copies = { kind = 'copies' }
+
 [report]
 use = 'report'
 title = 'golden'

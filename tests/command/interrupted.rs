@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     path::PathBuf,
     process::Command,
     sync::atomic::AtomicBool,
@@ -42,6 +43,12 @@ enum End {
     Crashed,
     /// Somebody pressed Ctrl-C.
     Interrupted,
+    /// The system asked it to end.
+    Terminated,
+}
+
+fn send(signal: &str, pid: u32) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
 /// Waits until the training has saved a few epochs and ends it; gives the epochs from which it can go on.
@@ -53,9 +60,13 @@ fn end_in_training(world: &World, end: End) -> usize {
         assert!(started.elapsed() < PATIENCE, "no checkpoint in {PATIENCE:?}");
         thread::sleep(Duration::from_millis(1));
     }
-    if end == End::Interrupted {
-        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-        assert!(sent.unwrap().success());
+    let signal = match end {
+        End::Interrupted => Some("-INT"),
+        End::Terminated => Some("-TERM"),
+        End::Killed | End::Crashed => None,
+    };
+    if let Some(signal) = signal {
+        send(signal, child.id());
         assert_eq!(child.wait().unwrap().code(), Some(130));
     } else {
         child.kill().unwrap();
@@ -94,7 +105,7 @@ fn first_progress(world: &World) -> String {
 fn a_training_that_was_ended_goes_on_to_the_same_weights() {
     let calm = World::small(SMALL);
     let undisturbed = calm.json(0, &set(RUN, &[EPOCHS]));
-    for end in [End::Killed, End::Crashed, End::Interrupted] {
+    for end in [End::Killed, End::Crashed, End::Interrupted, End::Terminated] {
         let world = World::small(SMALL);
         let done = end_in_training(&world, end);
         let plan = world.json_lines(&set(&["plan", "small.toml", "--json"], &[EPOCHS]));
@@ -129,4 +140,58 @@ fn two_runs_at_once_on_one_store() {
     assert_eq!(runs.iter().filter(|path| path.ends_with("run.json")).count(), 2, "{runs:?}");
     assert_eq!(files(&world.store().join("tmp")), Vec::<PathBuf>::new(), "nothing is left behind");
     assert_eq!(world.json(0, RUN)["built"], 0);
+}
+
+/// A program that does not end when it is asked to.
+const STUBBORN: &str = "\
+[stubborn]
+use = 'exec'
+argv = ['sh', '-c', 'trap \"\" TERM INT; echo $$ > \"$PLACE.new\"; mv \"$PLACE.new\" \"$PLACE\"; while :; do sleep 0.1; done']
+outputs.nothing = { kind = 'nothing' }
+grace_seconds = 600
+";
+
+fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, state)| !state.starts_with(" Z"))
+}
+
+#[test]
+fn a_program_that_does_not_listen_ends_with_its_run() {
+    for signals in [&["-INT", "-INT"][..], &["-TERM", "-INT"], &["-KILL"]] {
+        let world = World::small(STUBBORN);
+        let place = world.path("pid");
+        let env = format!("stubborn.env.PLACE=\"{}\"", place.display());
+        let mut run = world.command(&["run", "small.toml", "--set", &env]).spawn().unwrap();
+        let started = Instant::now();
+        while !place.exists() {
+            assert!(run.try_wait().unwrap().is_none(), "the run has ended by itself");
+            assert!(started.elapsed() < PATIENCE, "the program has not begun in {PATIENCE:?}");
+            thread::sleep(Duration::from_millis(1));
+        }
+        let program: u32 = fs::read_to_string(&place).unwrap().trim().parse().unwrap();
+        let mut talk = BufReader::new(run.stderr.take().unwrap()).lines();
+        for (i, signal) in signals.iter().enumerate() {
+            send(signal, run.id());
+            // The second means another thing when the first was heard.
+            if i + 1 < signals.len() {
+                let heard = talk.any(|line| line.unwrap().contains("Ctrl-C again ends at once"));
+                assert!(heard, "{signals:?}");
+                assert!(is_running(program) && run.try_wait().unwrap().is_none());
+            }
+        }
+        let code = run.wait().unwrap().code();
+        assert_eq!(code, if signals == ["-KILL"] { None } else { Some(130) }, "{signals:?}");
+        let ended = Instant::now();
+        while is_running(program) {
+            assert!(ended.elapsed() < PATIENCE, "{signals:?}: the program is still there");
+            thread::sleep(Duration::from_millis(1));
+        }
+        // What is left holds nobody up: the cell is tried again at once, and its time is over soon.
+        let limits = ["--set", "stubborn.timeout=0.05", "--set", "stubborn.grace_seconds=0"];
+        let again = ["run", "small.toml", "--json", "--quiet", "--set", &env];
+        let report = world.json(1, &[&again[..], &limits].concat());
+        assert_eq!(report["cells"][0]["failure"]["class"], "timeout", "{report:#}");
+        assert_eq!(world.call(&["verify", "--all"]).code, Some(0));
+    }
 }

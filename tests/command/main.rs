@@ -2,9 +2,11 @@
 //! results out.
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
+mod crowd;
 mod damaged;
 mod data;
 mod disk;
+mod exec;
 mod golden;
 mod interrupted;
 mod job;

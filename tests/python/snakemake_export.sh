@@ -20,4 +20,12 @@ grep -q "Nothing to be done" "$work/second"
 rm -r "$work/done"
 run "$work/third"
 ! grep -q "^built" "$work/third"
+# An edit leaves the rules of the cells that it does not touch: one cell more is one rule more.
+changed=$work/changed.toml
+{ cat "$experiment"; printf '\n[added]\nuse = "noise.erase"\nin = { truth = "cases.truth" }\n'; } > "$changed"
+"$pipeline" export snakemake "$changed" --store "$work/store" > "$work/Snakefile.changed"
+rules() { grep '^rule cell_' "$1" | sort; }
+[[ $(comm -13 <(rules "$work/Snakefile") <(rules "$work/Snakefile.changed") | wc -l) -eq 1 ]]
+[[ $(comm -23 <(rules "$work/Snakefile") <(rules "$work/Snakefile.changed") | wc -l) -eq 0 ]]
+grep -q -- '--jobs {threads}' "$work/Snakefile"
 echo "$cells cells run by $("$snakemake" --version): built once, then found"

@@ -1,6 +1,6 @@
 //! The arguments of the command; the doc comments are its help.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -58,6 +58,9 @@ pub(crate) enum Verb {
     /// Build one cell whose inputs are stored: what the rules of `export` call
     #[command(hide = true)]
     ExecCell(ExecCellArguments),
+    /// Become another program that dies with its parent: what the cells of stage `exec` are started by
+    #[command(hide = true)]
+    ExecChild(ExecChildArguments),
     /// Write the beginning of a stage or of an experiment
     New(NewArguments),
     /// Print the JSON Schema of experiments or of a stage's configuration
@@ -315,6 +318,17 @@ pub(crate) struct ExecCellArguments {
     /// Cores to use [default: all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExecChildArguments {
+    /// Number of the process that has called
+    pub(crate) parent: u32,
+    /// The program
+    pub(crate) program: PathBuf,
+    /// Its arguments
+    #[arg(last = true)]
+    pub(crate) arguments: Vec<OsString>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

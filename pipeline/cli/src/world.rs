@@ -43,6 +43,12 @@ impl World {
         Store::for_reading(&self.store)
     }
 
+    /// The file of this command, even where another one has taken its name.
+    pub(crate) fn launcher(&self) -> Option<PathBuf> {
+        // In the library's own tests this process is not the command.
+        (!cfg!(test)).then(|| PathBuf::from("/proc/self/exe")).filter(|path| path.exists())
+    }
+
     /// A path as people see it.
     pub(crate) fn shown(&self, path: &Path) -> String {
         self.roots.shown(path)

@@ -1,5 +1,5 @@
 //! Injects faults into the store and counts what goes wrong: `faults [--count N] [--seed S] [--json] [--program FILE
-//! --experiment FILE --kills N]`.
+//! --experiment FILE --kills N [--set KEY=VALUE]…]`.
 #![allow(
     missing_docs,
     unreachable_pub,
@@ -40,13 +40,15 @@ struct Arguments {
     json: bool,
     program: Option<PathBuf>,
     experiment: PathBuf,
+    set: Vec<String>,
     kills: usize,
 }
 
 impl Arguments {
     fn parse() -> Result<Self, String> {
         let (program, experiment) = (None, PathBuf::new());
-        let mut parsed = Self { count: 1000, seed: 0, json: false, program, experiment, kills: 0 };
+        let (set, json) = (Vec::new(), false);
+        let mut parsed = Self { count: 1000, seed: 0, json, program, experiment, set, kills: 0 };
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
             if name == "--json" {
@@ -60,6 +62,7 @@ impl Arguments {
                 "--seed" => parsed.seed = number()?,
                 "--kills" => parsed.kills = number()? as usize,
                 "--program" => parsed.program = Some(PathBuf::from(&value)),
+                "--set" => parsed.set.push(value),
                 "--experiment" => parsed.experiment = PathBuf::from(&value),
                 _ => return Err(format!("unknown argument `{name}`")),
             }
@@ -82,7 +85,7 @@ fn inject(arguments: &Arguments) -> Result<Tally, String> {
     edits::unseen_edits(UNSEEN_EDITS, &mut tally)?;
     if let Some(program) = &arguments.program {
         let (program, experiment) = (program.clone(), arguments.experiment.clone());
-        let killer = kills::Killer { program, experiment };
+        let killer = kills::Killer { program, experiment, set: arguments.set.clone() };
         let mut random = random::Random(arguments.seed);
         killer.kill(arguments.kills, &mut random, &mut tally, &mut observe)?;
     }
@@ -90,14 +93,9 @@ fn inject(arguments: &Arguments) -> Result<Tally, String> {
 }
 
 fn main() -> ExitCode {
-    let tally = match Arguments::parse().and_then(|arguments| Ok((inject(&arguments)?, arguments)))
-    {
-        Ok((tally, arguments)) => {
-            if arguments.json {
-                println!("{}", serde_json::json!(tally));
-            }
-            tally
-        }
+    let done = Arguments::parse().and_then(|arguments| Ok((inject(&arguments)?, arguments.json)));
+    let (tally, json) = match done {
+        Ok(done) => done,
         Err(problem) => {
             eprintln!("error: {problem}");
             return ExitCode::from(2);
@@ -105,6 +103,13 @@ fn main() -> ExitCode {
     };
     tally.violations.iter().take(20).for_each(|violation| eprintln!("violation: {violation}"));
     eprintln!("{:#?}", tally.injected);
-    println!("faults injected: {}, violations: {}", tally.total(), tally.violations.len());
+    let summary =
+        format!("faults injected: {}, violations: {}", tally.total(), tally.violations.len());
+    if json {
+        println!("{}", serde_json::json!(tally));
+        eprintln!("{summary}");
+    } else {
+        println!("{summary}");
+    }
     ExitCode::from(u8::from(!tally.violations.is_empty()))
 }

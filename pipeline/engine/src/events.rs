@@ -34,6 +34,15 @@ pub enum Event {
         /// What is wrong with the file, in one line.
         message: String,
     },
+    /// A cell that will be built asks for more graphics processors than the run may use; it gets those that there are.
+    FewGpus {
+        /// The cell.
+        cell: String,
+        /// How many it asks for.
+        asked: usize,
+        /// How many the run may use.
+        found: usize,
+    },
     /// A unit of a cell has started.
     Started {
         /// The cell.

@@ -20,12 +20,14 @@
 
 pub mod action;
 pub mod artifact;
+mod child;
 mod compact;
 pub mod config;
 pub mod digest;
 mod disk;
 pub mod error;
 pub mod events;
+mod exec;
 pub mod experiment;
 mod history;
 mod lease;
@@ -60,12 +62,13 @@ pub use digest::Digest;
 pub use disk::{Faults, Step};
 pub use error::{ConfigError, RunError, StageError, StoreError};
 pub use events::Event;
+pub use exec::{Exec, ExecConfig, ExecError, ExecOutput};
 pub use experiment::{Cell, Dag, Experiment};
 pub use history::{CellChange, PastRun, RunOutcome, compare_runs};
 pub use live::{LiveCell, LiveRun};
 pub use names::nearest;
 pub use plan::{Planned, State, plan};
-pub use policy::{FailureClass, Policy, Retry};
+pub use policy::{FailureClass, Need, Policy, Retry};
 pub use ports::{
     Arity, Bound, Input, InputField, InputPart, InputPort, InputPorts, MadeOutput, Many, Named,
     One, Optional, Out, OutputField, OutputPort, OutputPorts,

@@ -148,10 +148,13 @@ impl Policy {
 
 /// What a unit takes of the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Need {
-    pub(crate) cpus: usize,
-    pub(crate) memory: u64,
-    pub(crate) gpus: usize,
+pub struct Need {
+    /// Processor cores.
+    pub cpus: usize,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Graphics processors for itself alone.
+    pub gpus: usize,
 }
 
 /// A number with a unit behind it.

@@ -33,13 +33,21 @@ impl Registry {
     /// # Panics
     /// When another stage has the name, or a key of its configuration is reserved: bugs of the program that registers.
     pub fn add<S: Stage>(&mut self) {
-        let stage = Erased::<S>::new();
+        self.add_dyn(Arc::new(Erased::<S>::new()));
+    }
+
+    /// Adds a stage that is not a type of its own.
+    ///
+    /// # Panics
+    /// As [`add`](Self::add) does.
+    pub fn add_dyn(&mut self, stage: Arc<dyn DynStage>) {
+        let name = stage.name();
         let keys = stage.schema().get("properties").and_then(|p| p.as_object());
         let reserved =
             keys.and_then(|keys| RESERVED.into_iter().find(|key| keys.contains_key(*key)));
-        assert!(reserved.is_none(), "stage `{}` has a reserved key {reserved:?}", S::NAME);
-        let before = self.stages.insert(S::NAME, Arc::new(stage));
-        assert!(before.is_none(), "two stages have the name `{}`", S::NAME);
+        assert!(reserved.is_none(), "stage `{name}` has a reserved key {reserved:?}");
+        let before = self.stages.insert(name, stage);
+        assert!(before.is_none(), "two stages have the name `{name}`");
     }
 
     /// Adds what must hold before any of the stages can be used.
@@ -70,6 +78,16 @@ impl Registry {
     /// All stages, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<dyn DynStage>> {
         self.stages.values()
+    }
+
+    /// Whether a kind of artifact comes in shards, as far as a stage says so.
+    pub(crate) fn is_sharded(&self, kind: &str) -> bool {
+        let made = |stage: &Arc<dyn DynStage>| {
+            let (inputs, outputs) = (stage.inputs().iter(), stage.outputs().iter());
+            let ports = inputs.map(|port| (port.kind, port.sharded));
+            ports.chain(outputs.map(|port| (port.kind, port.sharded))).any(|p| p == (kind, true))
+        };
+        self.stages.values().any(made)
     }
 
     /// All names, sorted.

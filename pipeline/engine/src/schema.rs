@@ -164,6 +164,8 @@ fn add_wiring(schema: &mut Value, stage: &dyn DynStage) {
         .iter()
         .map(|port| (port.name.to_owned(), json!({ "type": ["string", "array"] })))
         .collect();
+    let others =
+        if stage.declares_ports() { json!({ "type": ["string", "array"] }) } else { json!(false) };
     let Some(object) = schema.as_object_mut() else {
         return;
     };
@@ -180,7 +182,7 @@ fn add_wiring(schema: &mut Value, stage: &dyn DynStage) {
         }
         properties.insert(
             "in".to_owned(),
-            json!({ "type": "object", "properties": ports, "additionalProperties": false }),
+            json!({ "type": "object", "properties": ports, "additionalProperties": others }),
         );
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     error::StageError,
     misfit::misfit,
     ports::{Bound, InputPort, InputPorts, MadeOutput, OutputPort, OutputPorts},
+    registry::Registry,
 };
 
 /// What a cell takes of the machine while it runs.
@@ -73,6 +74,7 @@ pub struct Ctx<'a> {
     pub(crate) progress: &'a (dyn Fn(f64, &str) + Sync),
     pub(crate) log: &'a (dyn Fn(&str) + Sync),
     pub(crate) cancelled: &'a AtomicBool,
+    pub(crate) launcher: Option<&'a Path>,
     pub(crate) deadline: Option<Instant>,
 }
 
@@ -211,6 +213,42 @@ pub struct Resolved {
     typed: Arc<dyn Any + Send + Sync>,
 }
 
+impl Resolved {
+    /// A typed configuration with what follows from it; the keys in `nonsemantic` do not change the output.
+    pub(crate) fn new<C: Serialize + Send + Sync + 'static>(
+        typed: C,
+        nonsemantic: &[&str],
+        (resources, gpus): (Resources, usize),
+        environment: BTreeMap<String, String>,
+    ) -> Result<Self, Refusal> {
+        let full =
+            serde_json::to_value(&typed).map_err(|error| Refusal::new("", error.to_string()))?;
+        let mut semantic = full.clone();
+        if let Some(fields) = semantic.as_object_mut() {
+            nonsemantic.iter().for_each(|key| {
+                fields.remove(*key);
+            });
+        }
+        Ok(Self { full, semantic, resources, gpus, environment, typed: Arc::new(typed) })
+    }
+
+    /// The configuration as the stage that resolved it has it.
+    pub(crate) fn typed<C: 'static>(&self) -> Option<&C> {
+        self.typed.downcast_ref()
+    }
+}
+
+/// Reads a configuration; what does not fit is told in the words of its schema.
+pub(crate) fn read_config<C: DeserializeOwned>(
+    schema: &Value,
+    config: &Value,
+) -> Result<C, Refusal> {
+    serde_path_to_error::deserialize(config).map_err(|error| {
+        let in_program_words = || Refusal::new(error.path().to_string(), error.inner().to_string());
+        misfit(schema, config).unwrap_or_else(in_program_words)
+    })
+}
+
 impl fmt::Debug for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolved").field("full", &self.full).finish_non_exhaustive()
@@ -233,6 +271,22 @@ pub trait DynStage: Send + Sync {
     fn outputs(&self) -> &[OutputPort];
     /// JSON Schema of its configuration.
     fn schema(&self) -> &Value;
+    /// Whether its ports are written in the cells that use it.
+    fn declares_ports(&self) -> bool {
+        false
+    }
+    /// The stage with the ports that the table of a cell writes; `None` for one whose ports are its own.
+    ///
+    /// # Errors
+    /// The key that is refused and why.
+    fn with_ports(
+        &self,
+        table: &Value,
+        registry: &Registry,
+    ) -> Result<Option<Arc<dyn DynStage>>, Refusal> {
+        let _ = (table, registry);
+        Ok(None)
+    }
     /// Reads and checks a configuration.
     ///
     /// # Errors
@@ -275,10 +329,7 @@ impl<S: Stage> Erased<S> {
     }
 
     fn typed(config: &Resolved) -> &S::Config {
-        config
-            .typed
-            .downcast_ref()
-            .expect("a configuration goes back to the stage that resolved it")
+        config.typed().expect("a configuration goes back to the stage that resolved it")
     }
 }
 
@@ -312,23 +363,11 @@ impl<S: Stage> DynStage for Erased<S> {
     }
 
     fn resolve(&self, config: &Value) -> Result<Resolved, Refusal> {
-        let typed: S::Config = serde_path_to_error::deserialize(config).map_err(|error| {
-            let in_program_words =
-                || Refusal::new(error.path().to_string(), error.inner().to_string());
-            misfit(&self.schema, config).unwrap_or_else(in_program_words)
-        })?;
+        let typed: S::Config = read_config(&self.schema, config)?;
         S::check(&typed)?;
-        let full =
-            serde_json::to_value(&typed).map_err(|error| Refusal::new("", error.to_string()))?;
-        let mut semantic = full.clone();
-        if let Some(fields) = semantic.as_object_mut() {
-            S::NONSEMANTIC.iter().for_each(|key| {
-                fields.remove(*key);
-            });
-        }
         let (resources, gpus) = (S::resources(&typed), S::gpus(&typed));
         let environment = S::environment(&typed);
-        Ok(Resolved { full, semantic, resources, gpus, environment, typed: Arc::new(typed) })
+        Resolved::new(typed, S::NONSEMANTIC, (resources, gpus), environment)
     }
 
     fn externals(&self, config: &Resolved, project: &Path) -> Result<Vec<External>, StageError> {

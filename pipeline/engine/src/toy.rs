@@ -268,6 +268,7 @@ pub(crate) fn registry() -> Registry {
     registry.add::<Join>();
     registry.add::<Fail>();
     registry.add::<Tell>();
+    crate::Exec::register(&mut registry);
     registry
 }
 

@@ -70,6 +70,13 @@ impl Narration {
                 self.open.insert(cell.clone(), open);
                 Vec::new()
             }
+            Event::FewGpus { cell, asked, found } => {
+                let asked = count(*asked, "graphics processor");
+                let text = format!(
+                    "{cell} asks for {asked}, and the run may use {found}: name them with --gpus"
+                );
+                vec![(Label::Warning, text)]
+            }
             Event::Started { cell, .. } => self.started(cell, now),
             Event::Progress { cell, fraction, doing } => {
                 self.progress(cell, *fraction, doing, now).into_iter().collect()
@@ -162,6 +169,18 @@ mod tests {
 
     fn text(lines: Vec<(Label, String)>) -> Vec<String> {
         lines.into_iter().map(|(label, text)| format!("{}{text}", label.paint(false))).collect()
+    }
+
+    #[test]
+    fn a_cell_without_its_devices_is_no_secret() {
+        let event = Event::FewGpus { cell: "train".into(), asked: 1, found: 0 };
+        let said = Narration::without_progress().lines(&event, Instant::now());
+        assert_eq!(
+            text(said),
+            [
+                "warning: train asks for 1 graphics processor, and the run may use 0: name them with --gpus"
+            ]
+        );
     }
 
     #[test]

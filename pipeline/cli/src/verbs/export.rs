@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use engine::{Cell, Experiment};
+use engine::{Cell, Digest, Experiment};
 
 use crate::{
     arguments::{ExperimentArguments, ExportArguments, ExportFormat},
@@ -42,17 +42,20 @@ pub(super) fn run(
 }
 
 /// One rule a cell; a file in `done/` says that its result is stored.
+///
+/// Rules and files are named for their cells, so that an experiment with a cell more or less leaves those of the others.
 fn snakefile(
     experiment: &Experiment,
     selected: &[bool],
     folder: &str,
     call: impl Fn(&Cell) -> Vec<String>,
 ) -> String {
-    let done = |index: usize| format!("done/{index}");
+    let names: Vec<String> = experiment.cells.iter().map(|cell| rule_name(&cell.name)).collect();
+    let done = |index: usize| format!("done/{}", names[index]);
     let list = |indices: &mut dyn Iterator<Item = usize>| {
-        let mut names: Vec<String> = indices.map(|index| python(&done(index))).collect();
-        names.dedup();
-        names.join(", ")
+        let mut files: Vec<String> = indices.map(|index| python(&done(index))).collect();
+        files.dedup();
+        files.join(", ")
     };
     let chosen = || (0..experiment.cells.len()).filter(|&index| selected[index]);
     let mut text = format!("# The cells of experiment `{}`.\n\nrule all:\n", experiment.name);
@@ -63,21 +66,31 @@ fn snakefile(
         let command: Vec<String> = call(cell).iter().map(|word| shell(word)).collect();
         // Names in an experiment are relative to where it was exported, wherever Snakemake runs.
         let command = format!("cd {} && {}", shell(folder), command.join(" "));
-        // Snakemake puts values in place of what stands in braces.
-        let command = command.replace('{', "{{").replace('}', "}}");
-        let resources = cell.config.resources;
+        // Snakemake puts values in place of what stands in braces: the threads that it has given are the one that is meant.
+        let command = command.replace('{', "{{").replace('}', "}}") + " --jobs {threads}";
+        let takes = cell.takes();
+        let gpus = if takes.gpus > 0 { format!(", gpu={}", takes.gpus) } else { String::new() };
         let _ = write!(
             text,
-            "\n# {}\nrule cell_{index}:\n    input: {needs}\n    output: touch({})\n    threads: {}\n    \
-             resources: mem_mb={}\n    shell: {}\n",
+            "\n# {}\nrule {}:\n    input: {needs}\n    output: touch({})\n    threads: {}\n    \
+             resources: mem_mb={}{gpus}\n    shell: {}\n",
             cell.name.replace('\n', " "),
+            names[index],
             python(&done(index)),
-            resources.cpus,
-            resources.memory.div_ceil(1 << 20),
+            takes.cpus,
+            takes.memory.div_ceil(1 << 20),
             python(&command),
         );
     }
     text
+}
+
+/// A cell's name as Python and file systems take it, with the beginning of a digest that tells it from its likes.
+fn rule_name(cell: &str) -> String {
+    const LONGEST: usize = 100;
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    let name: String = cell.chars().map(plain).take(LONGEST).collect();
+    format!("cell_{name}_{}", &Digest::of(cell.as_bytes()).short()[..8])
 }
 
 /// A text as Python writes it: as JSON does.
@@ -99,6 +112,14 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
     use super::*;
+
+    #[test]
+    fn a_rule_is_named_for_its_cell_alone() {
+        assert!(rule_name("train[seed=0]").starts_with("cell_train_seed_0__"));
+        assert_ne!(rule_name("a[b=c]"), rule_name("a_b_c_"));
+        let plain = |name: &str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        assert!(plain(&rule_name("größe=1/2")) && rule_name(&"x".repeat(300)).len() < 120);
+    }
 
     #[test]
     fn no_shell_takes_a_word_apart() {

@@ -5,6 +5,7 @@ mod diff;
 mod doctor;
 mod du;
 mod exec_cell;
+mod exec_child;
 mod explain;
 mod export;
 mod gc;
@@ -48,6 +49,7 @@ pub(crate) fn run(verb: &Verb, world: &World, console: &mut Console<'_>) -> Resu
         Verb::Stages(arguments) => stages::run(arguments, world, console),
         Verb::Export(arguments) => export::run(arguments, world, console),
         Verb::ExecCell(arguments) => exec_cell::run(arguments, world, console),
+        Verb::ExecChild(arguments) => exec_child::run(arguments).map(|never| match never {}),
         Verb::New(arguments) => new::run(arguments, world, console),
         Verb::Schema(arguments) => schema::run(arguments, world, console),
         Verb::Doctor(arguments) => doctor::run(arguments, world, console),

@@ -31,7 +31,8 @@ pub(super) fn run(
     limits.cpus = arguments.jobs.map_or(limits.cpus, usize::from);
     limits.memory = arguments.memory.unwrap_or(limits.memory);
     let gpus = arguments.gpus.clone();
-    let options = RunOptions { limits, keep_going: arguments.keep_going, gpus };
+    let (keep_going, launcher) = (arguments.keep_going, world.launcher());
+    let options = RunOptions { limits, keep_going, gpus, launcher };
     let stop = (world.stop)();
     let mut progress = Progress::new(console, arguments.quiet);
     let result = run_cells(&experiment, &selected, &store, options, &stop, &mut |event| {

@@ -14,7 +14,7 @@ use crate::{
     policy::{self, Policy},
     registry::{RESERVED, Registry},
     schema,
-    stage::DynStage,
+    stage::{DynStage, Refusal},
 };
 
 pub(super) fn expand(
@@ -135,9 +135,11 @@ impl Spec {
         })?;
         let mut mentions = vec![false; axes.len()];
         mentioned(table, axes, &mut mentions);
+        let refused = |refusal| refused(table, name, stage.name(), refusal);
+        let own = stage.with_ports(&table.to_json(), registry).map_err(refused)?;
         Ok(Some(Self {
             name: name.to_owned(),
-            stage: stage.clone(),
+            stage: own.unwrap_or_else(|| stage.clone()),
             table: table.clone(),
             mentions,
         }))
@@ -432,17 +434,9 @@ impl Expansion<'_> {
             let known = found.known.iter().map(String::as_str);
             return Err(ConfigError::unknown(origin, "key", &found.name, place, known));
         }
-        spec.stage.resolve(&json).map_err(|refusal| {
-            let path: Vec<&str> =
-                refusal.key.split(['.', '[', ']']).filter(|s| !s.is_empty()).collect();
-            ConfigError::Refused {
-                origin: table.origin_of(path.iter().copied()).clone(),
-                key: refusal.key.clone(),
-                cell: cell.to_owned(),
-                stage: spec.stage.name(),
-                message: refusal.message,
-            }
-        })
+        spec.stage
+            .resolve(&json)
+            .map_err(|refusal| refused(&table, cell, spec.stage.name(), refusal))
     }
 }
 
@@ -478,6 +472,18 @@ impl Expansion<'_> {
                 message: error.inner().to_string(),
             }
         })
+    }
+}
+
+/// A value of a cell's table that its stage refuses, with its place.
+fn refused(table: &Node, cell: &str, stage: &'static str, refusal: Refusal) -> ConfigError {
+    let path: Vec<&str> = refusal.key.split(['.', '[', ']']).filter(|s| !s.is_empty()).collect();
+    ConfigError::Refused {
+        origin: table.origin_of(path.iter().copied()).clone(),
+        cell: cell.to_owned(),
+        stage,
+        message: refusal.message,
+        key: refusal.key,
     }
 }
 

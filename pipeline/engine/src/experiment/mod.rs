@@ -18,7 +18,7 @@ use crate::{
     config::{Node, Origin, Override, Roots, load},
     error::ConfigError,
     names,
-    policy::Policy,
+    policy::{Need, Policy},
     ports::InputPort,
     registry::Registry,
     stage::{DynStage, External, Resolved},
@@ -57,6 +57,13 @@ pub struct Cell {
     pub externals: Vec<External>,
     /// Where its node is written.
     pub origin: Origin,
+}
+
+impl Cell {
+    /// What each of its units takes of the machine at its first try.
+    pub fn takes(&self) -> Need {
+        self.policy.resources(self.config.resources, self.config.gpus, 0)
+    }
 }
 
 /// All cells of an experiment, each after the cells that it needs.

@@ -142,6 +142,7 @@ fn make_in(
         progress: &|_, _| {},
         log: &|_| {},
         cancelled,
+        launcher: None,
         deadline: None,
     };
     let bound = prepared.bind(store, unit.scope()).map_err(|unbound| unbound.error)?;

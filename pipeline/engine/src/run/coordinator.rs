@@ -312,6 +312,7 @@ impl<'a> Coordinator<'a> {
         }
         let (cell, reasons) = (self.cell(index).name.clone(), open.stale.reasons.clone());
         (self.observe)(Event::Stale { cell, reasons, units: missing.len() });
+        self.say_few_gpus(index);
         self.open.insert(index, open);
         for unit in missing {
             self.n_queued += 1;
@@ -333,6 +334,17 @@ impl<'a> Coordinator<'a> {
             group.outputs = vec![Arc::new(outputs)];
         }
         Ok(())
+    }
+
+    /// Says so where a cell asks for graphics processors that the run does not have.
+    fn say_few_gpus(&mut self, index: usize) {
+        let cell = self.cell(index);
+        let (name, asked, found) = (cell.name.clone(), cell.takes().gpus, self.options.gpus.len());
+        if asked > found {
+            let log = Log::new(self.resolver.store, &self.heart.live.run, &name, None);
+            log.say(&format!("asks for {asked} graphics processors, the run may use {found}"));
+            (self.observe)(Event::FewGpus { cell: name, asked, found });
+        }
     }
 
     /// Takes what other runs have built meanwhile; what they gave up goes back into the queue.

@@ -14,6 +14,7 @@ mod worker;
 
 use std::{
     collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
     time::Instant,
 };
@@ -142,11 +143,14 @@ pub struct RunOptions {
     /// Graphics processors that cells may have, as `CUDA_VISIBLE_DEVICES` names them. A cell that asks for one gets one
     /// for itself alone, or none where there are none.
     pub gpus: Vec<String>,
+    /// A command that takes `exec-child PARENT PROGRAM -- ARGUMENTS…`: it becomes that program, which then dies with its
+    /// parent. Without it, a program of an `exec` cell outlives a run that is killed.
+    pub launcher: Option<PathBuf>,
 }
 
 impl From<Limits> for RunOptions {
     fn from(limits: Limits) -> Self {
-        Self { limits, keep_going: false, gpus: Vec::new() }
+        Self { limits, keep_going: false, gpus: Vec::new(), launcher: None }
     }
 }
 
@@ -168,10 +172,11 @@ pub fn run(
     go(experiment, selected, store, options.into(), observe, &|crew| {
         std::thread::scope(|scope| {
             // Owned here, so that the workers see the end of the jobs however this closure ends.
-            let Crew { mut state, jobs, news, news_sender, resolver, run, n_workers } = crew;
+            let Crew { mut state, jobs, news, news_sender, resolver, run, n_workers, launcher } =
+                crew;
             for number in 0..n_workers {
                 let (jobs, news) = (jobs.clone(), news_sender.clone());
-                let worker = Worker { resolver, run, number, news, cancelled };
+                let worker = Worker { resolver, run, number, news, cancelled, launcher };
                 scope.spawn(move || worker.work(&jobs));
             }
             drop((jobs, news_sender));
@@ -194,8 +199,10 @@ pub fn run_alone(
 ) -> Result<RunReport, RunError> {
     let (limits, never) = (Limits { cpus: 1, memory: u64::MAX }, AtomicBool::new(false));
     go(experiment, selected, store, limits.into(), observe, &|crew| {
-        let Crew { mut state, jobs, news, news_sender, resolver, run, n_workers: _ } = crew;
-        let worker = Worker { resolver, run, number: 0, news: news_sender, cancelled: &never };
+        let Crew { mut state, jobs, news, news_sender, resolver, run, n_workers: _, launcher } =
+            crew;
+        let (number, cancelled) = (0, &never);
+        let worker = Worker { resolver, run, number, news: news_sender, cancelled, launcher };
         let waited = state.drive_alone(&worker, &jobs, &news);
         waited.map_err(crate::error::StoreError::io("wait in", store.root()))?;
         Ok(state.end())
@@ -212,6 +219,8 @@ struct Crew<'a> {
     /// Id of the run.
     run: &'a str,
     n_workers: usize,
+    /// Program that starts the children of cells.
+    launcher: Option<&'a Path>,
 }
 
 /// What is left of a run when its work is done.
@@ -235,10 +244,18 @@ fn go(
     let (job_sender, jobs) = unbounded::<Job>();
     let (news_sender, news) = unbounded::<News>();
     let trace = Trace::start(store, &run_id, &experiment.name);
-    let n_workers = options.limits.cpus.max(1);
+    let (n_workers, launcher) = (options.limits.cpus.max(1), options.launcher.clone());
     let state = Coordinator::new(&resolver, selected, options, (heart, trace), job_sender, observe);
-    let crew =
-        Crew { state, jobs, news, news_sender, resolver: &resolver, run: &run_id, n_workers };
+    let crew = Crew {
+        state,
+        jobs,
+        news,
+        news_sender,
+        resolver: &resolver,
+        run: &run_id,
+        n_workers,
+        launcher: launcher.as_deref(),
+    };
     let (outcomes, mut failures, heart, trace) = work(crew)?;
     resolver.recall.save();
     let seconds = started.elapsed().as_secs_f64();

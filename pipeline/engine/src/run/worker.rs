@@ -61,6 +61,7 @@ pub(super) struct Worker<'a> {
     pub(super) number: usize,
     pub(super) news: Sender<News>,
     pub(super) cancelled: &'a AtomicBool,
+    pub(super) launcher: Option<&'a Path>,
 }
 
 impl Worker<'_> {
@@ -130,6 +131,7 @@ impl Worker<'_> {
             },
             log: &|text| log.say(text),
             cancelled: self.cancelled,
+            launcher: self.launcher,
             deadline: cell.policy.timeout.map(|limit| started + limit),
         };
         let made = self.ran(cell, unit, bound, &out, &ctx)?;

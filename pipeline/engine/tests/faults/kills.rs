@@ -18,12 +18,15 @@ pub struct Killer {
     pub program: PathBuf,
     /// The experiment's file.
     pub experiment: PathBuf,
+    /// Overrides of the experiment.
+    pub set: Vec<String>,
 }
 
 impl Killer {
     fn command(&self, store: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("run").arg(&self.experiment).args(["--json", "--quiet", "--store"]).arg(store);
+        self.set.iter().for_each(|set| drop(command.args(["--set", set])));
         command.stdin(Stdio::null()).stderr(Stdio::null());
         command
     }

@@ -35,10 +35,14 @@ pub(crate) fn sixteen() -> NonZeroUsize {
     NonZeroUsize::MIN.saturating_add(15)
 }
 
-/// Writes cases and their reference labels as aligned shards, and the table of cases.
+/// Writes cases and their reference labels as aligned shards, and the table of cases: what every reader ends with.
 ///
 /// `details` are further columns of the table; each case has its cells in its third element.
-pub(crate) fn write_cases(
+///
+/// # Errors
+/// A case that is listed twice or whose labels do not fit its image, a row with another number of cells than columns, and
+/// failures to write.
+pub fn write_cases(
     outputs: &IngestOutputs,
     cases: &[(CaseImage, Vec<CaseLabel>, Vec<Cell>)],
     details: &[(&str, Kind)],
