@@ -41,6 +41,13 @@ count = 3
 phantom = { shape = [32, 40, 40], spacing_mm = [3.0, 2.5, 2.5] }
 split = { train = 1, val = 1 }
 
+[eyes]
+use = 'ingest.phantom_fundus'
+count = 8
+phantom = { size = 32 }
+split = { train = 4, val = 2 }
+shard_cases = 2
+
 [breast]
 use = 'enhance.breast'
 in = { pre = 'scans.pre', early = 'scans.early', mask = 'scans.breast' }

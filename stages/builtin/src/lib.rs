@@ -24,6 +24,7 @@ pub fn register(registry: &mut Registry) {
     registry.add::<ingest::jsrt::Jsrt>();
     registry.add::<ingest::phantom_cxr::PhantomCxr>();
     registry.add::<ingest::phantom_dce::PhantomDce>();
+    registry.add::<ingest::phantom_fundus::PhantomFundus>();
     enhance::register(registry);
     grow::register(registry);
     noise::register(registry);
