@@ -14,8 +14,10 @@ pub mod score;
 mod shards;
 pub mod train;
 mod trained;
+mod unit;
 
 pub use shards::ShardsError;
+pub use unit::LengthUnit;
 
 use engine::Registry;
 
