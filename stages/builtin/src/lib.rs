@@ -36,5 +36,6 @@ pub fn register(registry: &mut Registry) {
     registry.add::<predict::Predict>();
     registry.add::<assess::uma::AssessUma>();
     registry.add::<score::Score>();
+    registry.add::<score::raters::ScoreRaters>();
     registry.add::<report::MakeReport>();
 }
