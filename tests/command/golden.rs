@@ -102,10 +102,15 @@ use = 'score'
 in = { predictions = 'vote', reference = 'cases.truth' }
 method = 'vote'
 
+[rated]
+use = 'score.raters'
+in = { predictions = 'eyes.rater1', raters = ['eyes.rater2', 'eyes.rater3', 'eyes.rater4'] }
+method = 'rater1'
+
 [report]
 use = 'report'
 title = 'golden'
-in = { cases = 'cases.cases', scores = 'score', calibrations = ['erode_dilate', 'shift'], vote = 'vote', truth = 'cases.truth' }
+in = { cases = 'cases.cases', scores = 'score', raters = 'rated', calibrations = ['erode_dilate', 'shift'], vote = 'vote', truth = 'cases.truth' }
 ";
 
 /// The experiment with a cell for every simulator, one that applies it, and one for every fusion of three sources.

@@ -117,8 +117,8 @@ fn eroded_at_most(mask: &Mask, wanted: [usize; 3]) -> (Mask, [usize; 3]) {
 /// Dilation, or erosion, by a box of these sides.
 fn boxed(mask: &Mask, sides: [usize; 3], is_dilation: bool) -> Mask {
     let mut result = mask.clone();
-    for axis in 0..3 {
-        along(&mut result, axis, sides[axis], is_dilation);
+    for (axis, side) in sides.into_iter().enumerate() {
+        along(&mut result, axis, side, is_dilation);
     }
     result
 }
