@@ -2,6 +2,7 @@
 
 pub mod chest;
 pub mod dce;
+pub mod fundus;
 
 mod anatomy;
 mod blur;
@@ -10,6 +11,7 @@ mod film;
 pub use anatomy::ChestAnatomy;
 pub use chest::{ChestPhantom, ChestStructure, PhantomCase};
 pub use dce::{DceCase, DcePhantom, DceRegime, DceStructure};
+pub use fundus::{FundusCase, FundusPhantom, FundusStructure, N_RATERS, RaterSet};
 
 /// Names of a case and of its patient: `phantom-0001` and `P0001` for the first, with index 0.
 pub fn names(index: usize) -> (String, String) {

@@ -40,6 +40,13 @@ count = 3
 phantom = { shape = [32, 40, 40], spacing_mm = [3.0, 2.5, 2.5] }
 split = { train = 1, val = 1 }
 
+[eyes]
+use = 'ingest.phantom_fundus'
+count = 8
+phantom = { size = 32 }
+split = { train = 4, val = 2 }
+shard_cases = 2
+
 [breast]
 use = 'enhance.breast'
 in = { pre = 'scans.pre', early = 'scans.early', mask = 'scans.breast' }
@@ -101,10 +108,15 @@ in = { scores = 'score' }
 inputs = { scores = 'scores' }
 outputs.copies = { kind = 'copies' }
 
+[rated]
+use = 'score.raters'
+in = { predictions = 'eyes.rater1', raters = ['eyes.rater2', 'eyes.rater3', 'eyes.rater4'] }
+method = 'rater1'
+
 [report]
 use = 'report'
 title = 'golden'
-in = { cases = 'cases.cases', scores = 'score', calibrations = ['erode_dilate', 'shift'], vote = 'vote', truth = 'cases.truth' }
+in = { cases = 'cases.cases', scores = 'score', raters = 'rated', calibrations = ['erode_dilate', 'shift'], vote = 'vote', truth = 'cases.truth' }
 ";
 
 /// The experiment with a cell for every simulator, one that applies it, and one for every fusion of three sources.

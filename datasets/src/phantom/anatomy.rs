@@ -54,7 +54,7 @@ const ARCH_RADIUS: f64 = 11.5;
 const CLAVICLE_HALF_WIDTH: f64 = 4.0;
 
 /// A normal number cut at two standard deviations.
-fn around(stream: &mut Stream, mean: f64, sd: f64) -> f64 {
+pub(super) fn around(stream: &mut Stream, mean: f64, sd: f64) -> f64 {
     mean + sd * stream.normal().clamp(-2.0, 2.0)
 }
 

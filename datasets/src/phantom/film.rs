@@ -263,7 +263,7 @@ fn add_plate(film: &mut Grid<f64>, pixel: f64) {
 }
 
 /// 0 below 0, 1 above 1, smooth between.
-fn smooth(x: f64) -> f64 {
+pub(super) fn smooth(x: f64) -> f64 {
     let x = x.clamp(0.0, 1.0);
     x * x * (3.0 - 2.0 * x)
 }
@@ -274,7 +274,7 @@ fn bell(x: f64) -> f64 {
 }
 
 /// Round bump of height 1 that ends at 1.
-fn bump(x: f64) -> f64 {
+pub(super) fn bump(x: f64) -> f64 {
     let rest = (1.0 - x * x).max(0.0);
     rest * rest
 }

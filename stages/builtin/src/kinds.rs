@@ -61,6 +61,8 @@ kinds! {
     Comparison = "comparison";
     /// Scores per case.
     Scores = "scores";
+    /// How predictions agree with raters, per case.
+    RaterScores = "rater_scores";
     /// One HTML page and its numbers.
     Report = "report";
 }

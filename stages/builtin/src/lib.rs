@@ -14,8 +14,10 @@ pub mod score;
 mod shards;
 pub mod train;
 mod trained;
+mod unit;
 
 pub use shards::ShardsError;
+pub use unit::LengthUnit;
 
 use engine::{Registry, StageError};
 
@@ -25,6 +27,7 @@ pub fn register(registry: &mut Registry) {
     registry.add::<ingest::jsrt::Jsrt>();
     registry.add::<ingest::phantom_cxr::PhantomCxr>();
     registry.add::<ingest::phantom_dce::PhantomDce>();
+    registry.add::<ingest::phantom_fundus::PhantomFundus>();
     enhance::register(registry);
     grow::register(registry);
     noise::register(registry);
@@ -34,5 +37,6 @@ pub fn register(registry: &mut Registry) {
     registry.add::<predict::Predict>();
     registry.add::<assess::uma::AssessUma>();
     registry.add::<score::Score>();
+    registry.add::<score::raters::ScoreRaters>();
     registry.add::<report::MakeReport>();
 }

@@ -1,15 +1,18 @@
 //! Scores predictions against reference masks, case by case.
 //!
-//! Source: metrics of arXiv 2304.00466v2, Tables I to V; conventions at [`imaging::scores`].
+//! Source: metrics of arXiv 2304.00466v2, Tables I to V; surface Dice and volumes beside them; conventions at
+//! [`imaging::scores`].
 //! Ports: in `predictions: Labels` and `reference: Labels`, their test shards; out `scores: Scores`
 //! (`scores.parquet` and `scores.jsonl`, one row a case and structure).
 //! Randomness: none. Cost: four distance transforms a case.
+
+pub mod raters;
 
 use datasets::{
     CaseLabel,
     table::{Cell, Kind, Table},
 };
-use engine::{Ctx, One, Out, Stage, StageError, inputs, outputs};
+use engine::{Ctx, One, Out, Refusal, Stage, StageError, inputs, outputs};
 use imaging::scores::{CaseScores, EmptyPolicy, score_case};
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -18,39 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     kinds::{Scores, TestLabels},
     shards::{ShardsError, labels, refused},
+    unit::LengthUnit,
 };
-
-/// Unit of surface distances.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum DistanceUnit {
-    /// Millimetres, by the spacing of the case.
-    Millimetres,
-    /// Pixels of the masks as they are.
-    Pixels,
-    /// Pixels of a grid with this many columns over the same field of view.
-    PixelsOfGrid(u32),
-}
-
-impl DistanceUnit {
-    /// Size of a voxel in this unit.
-    fn spacing(self, label: &CaseLabel) -> [f64; 3] {
-        match self {
-            Self::Millimetres => label.spacing.millimetres(),
-            Self::Pixels => [1.0; 3],
-            Self::PixelsOfGrid(columns) => [f64::from(columns) / label.mask.n_columns() as f64; 3],
-        }
-    }
-
-    /// Short name for column heads.
-    pub fn name(self) -> String {
-        match self {
-            Self::Millimetres => "mm".to_owned(),
-            Self::Pixels => "px".to_owned(),
-            Self::PixelsOfGrid(columns) => format!("px of {columns}"),
-        }
-    }
-}
 
 /// Settings of [`Score`].
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -64,16 +36,22 @@ pub struct ScoreConfig {
     /// Seed of the training, for means over seeds.
     #[serde(default)]
     pub rng_seed: u64,
-    /// Unit of surface distances. Default pixels.
-    #[serde(default = "pixels")]
-    pub unit: DistanceUnit,
+    /// Name in tables of who drew the reference, where it is not the truth.
+    #[serde(default)]
+    pub against: String,
+    /// Unit of surface distances and of the tolerance; volumes have its cube (areas its square). Default pixels.
+    #[serde(default)]
+    pub unit: LengthUnit,
+    /// Distance up to which surfaces agree, for the surface Dice. Default 1.
+    #[serde(default = "one")]
+    pub tolerance: f64,
     /// What empty masks score. Default: two empty masks are perfect, one empty mask is the worst.
     #[serde(default)]
     pub empty: EmptyPolicy,
 }
 
-fn pixels() -> DistanceUnit {
-    DistanceUnit::Pixels
+fn one() -> f64 {
+    1.0
 }
 
 inputs! {
@@ -99,11 +77,19 @@ pub struct Score;
 
 impl Stage for Score {
     const NAME: &'static str = "score";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Scores predicted masks against reference masks.";
     type Config = ScoreConfig;
     type Inputs = ScoreInputs;
     type Outputs = ScoreOutputs;
+
+    fn check(config: &ScoreConfig) -> Result<(), Refusal> {
+        if config.tolerance.is_finite() && config.tolerance >= 0.0 {
+            return Ok(());
+        }
+        let message = format!("expected a distance from 0: got {}", config.tolerance);
+        Err(Refusal::new("tolerance", message))
+    }
 
     fn run(
         config: &ScoreConfig,
@@ -128,7 +114,8 @@ impl Stage for Score {
                 })
             })?;
             let spacing = config.unit.spacing(prediction);
-            let scores = score_case(&reference.mask, &prediction.mask, spacing, config.empty);
+            let (reference, tolerance) = (&reference.mask, config.tolerance);
+            let scores = score_case(reference, &prediction.mask, spacing, tolerance, config.empty);
             Ok(row(config, prediction, &scores.map_err(StageError::new)?))
         });
         let mut table = Table::new(&columns());
@@ -144,21 +131,37 @@ impl Stage for Score {
 
 /// Columns of `scores.parquet`.
 fn columns() -> Vec<(&'static str, Kind)> {
-    let texts = ["method", "subset", "case_id", "structure", "unit"].map(|name| (name, Kind::Text));
+    let texts = ["method", "subset", "against", "case_id", "structure", "unit", "volume_unit"];
+    let texts = texts.map(|name| (name, Kind::Text));
     let whole =
         ["rng_seed", "reference_voxels", "predicted_voxels"].map(|name| (name, Kind::Integer));
-    let numbers = METRICS.map(|name| (name, Kind::Number));
+    let numbers = METRICS.into_iter().chain(["tolerance"]).map(|name| (name, Kind::Number));
     texts.into_iter().chain(whole).chain(numbers).chain([("primary_trained", Kind::Flag)]).collect()
 }
 
 /// Columns of `scores.parquet` that hold scores.
-pub(crate) const METRICS: [&str; 7] =
-    ["dice", "jaccard", "assd", "masd", "hausdorff", "hd95", "hd95_pooled"];
+const METRICS: [&str; 12] = [
+    "dice",
+    "jaccard",
+    "assd",
+    "masd",
+    "hausdorff",
+    "hd95",
+    "hd95_pooled",
+    "surface_dice",
+    "reference_volume",
+    "predicted_volume",
+    "volume_similarity",
+    "volume_difference",
+];
 
 fn row(config: &ScoreConfig, label: &CaseLabel, scores: &CaseScores) -> Vec<Cell> {
-    let texts = [&config.method, &config.subset, &label.id, &label.structure, &config.unit.name()];
+    let (unit, volume_unit) = (config.unit.name(), config.unit.volume_name(label));
+    let ScoreConfig { method, subset, against, .. } = config;
+    let texts = [method, subset, against, &label.id, &label.structure, &unit, &volume_unit];
     let seed = i64::try_from(config.rng_seed).unwrap_or(i64::MAX);
     let whole = [seed.into(), scores.reference_voxels.into(), scores.prediction_voxels.into()];
+    let volume = |voxels: usize| Some(voxels as f64 * config.unit.volume(label));
     let numbers = [
         scores.dice,
         scores.jaccard,
@@ -167,6 +170,12 @@ fn row(config: &ScoreConfig, label: &CaseLabel, scores: &CaseScores) -> Vec<Cell
         scores.hausdorff,
         scores.hd95,
         scores.hd95_pooled,
+        scores.surface_dice,
+        volume(scores.reference_voxels),
+        volume(scores.prediction_voxels),
+        scores.volume_similarity,
+        scores.volume_difference,
+        Some(config.tolerance),
     ];
     let trained = Cell::from(primary_trained(label));
     let texts = texts.map(|text| Cell::from(text.as_str()));

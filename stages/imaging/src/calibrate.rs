@@ -252,8 +252,8 @@ mod tests {
 
     use super::*;
     use crate::noise::{
-        AreaRatio, Correlation, EdgeDistort, Erase, ErodeDilate, FlipSquare, Fourier, GrfBoundary,
-        Markov, Polygonize, Shift, Simulator, test_masks::lungs,
+        AreaRatio, Choppy, Correlation, Cube, EdgeDistort, Erase, ErodeDilate, FlipSquare, Fourier,
+        GrfBoundary, Markov, Natural, Polygonize, Shift, Simulator, Speckle, test_masks::lungs,
     };
     use datasets::Mask;
 
@@ -276,12 +276,16 @@ mod tests {
     #[test]
     fn every_simulator_reaches_both_levels_of_the_paper() {
         let masks = named_lungs(100);
-        let simulators: [&dyn Simulator; 10] = [
+        let simulators: [&dyn Simulator; 14] = [
             &AreaRatio::default(),
             &EdgeDistort::default(),
             &Fourier::default(),
             &GrfBoundary::default(),
             &Markov::default(),
+            &Cube::default(),
+            &Natural::default(),
+            &Choppy::default(),
+            &Speckle::default(),
             &ErodeDilate::default(),
             &Shift::default(),
             &FlipSquare::default(),

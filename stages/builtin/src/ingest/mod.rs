@@ -3,6 +3,7 @@
 pub mod jsrt;
 pub mod phantom_cxr;
 pub mod phantom_dce;
+pub mod phantom_fundus;
 
 use std::num::NonZeroUsize;
 

@@ -1,25 +1,28 @@
 //! Finds the strength at which a simulator's labels have a wanted mean Dice on the training split.
 //!
 //! Source: arXiv 2304.00466v2, IV-A.1: annotations of mean Dice 0.8 (LN-JSRT) and 0.7 (HN-JSRT).
-//! Ports: in `truth: Labels`, its training shards; out `simulator: Simulator` (`simulator.json`, `calibration.json`).
+//! Ports: in `truth: Labels`, its training shards; out `simulator: Simulator` (`simulator.json`, and `calibration.json`, or
+//! `calibration.STRUCTURE.json` for each structure that has a strength of its own).
 //! Randomness: streams keyed by (seed, case, source); the same draws at every strength.
 //! Cost: at most 20 passes over the training masks.
 //! Deviation: the paper gives no strengths and does not say whether each source or their mean has the Dice; here each has.
 
-use std::marker::PhantomData;
+use std::{collections::BTreeMap, marker::PhantomData};
 
+use datasets::CaseLabel;
 use engine::{Ctx, One, Out, Refusal, Stage, StageError, inputs, outputs};
 use imaging::{
-    calibrate::{CalibrationTarget, calibrate},
+    calibrate::{Calibration, CalibrationTarget, calibrate},
     noise::{Correlation, NoiseCase, NoiseSource, Simulator},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{AnySimulator, PIXELS, SimulatedSource};
+use super::{AnySimulator, SimulatedSource};
 use crate::{
     kinds::{self, TrainLabels},
     shards::{ShardsError, labels, write_json},
+    unit::LengthUnit,
 };
 
 /// A simulator that has a stage of its own.
@@ -51,6 +54,12 @@ pub struct CalibrateConfig<S> {
     /// A fixed strength in the simulator's unit, instead of a search.
     #[serde(default)]
     pub strength: Option<f64>,
+    /// Whether each structure gets a strength of its own, at which it alone has the mean Dice. Default false: all share one.
+    #[serde(default)]
+    pub per_structure: bool,
+    /// Unit of strengths and options that are lengths. Default pixels; in 3-D millimetres follow the spacing of the case.
+    #[serde(default)]
+    pub unit: LengthUnit,
     /// Name of the source. Default: the simulator's.
     #[serde(default)]
     pub source: Option<String>,
@@ -134,28 +143,53 @@ impl<S: NamedSimulator> Stage for Calibrate<S> {
                 purpose: "calibrated",
             }));
         }
-        let name = config.source.clone().unwrap_or_else(|| config.options.name().to_owned());
-        let cases: Vec<NoiseCase<'_>> = truth
-            .values()
-            .map(|label| NoiseCase { id: &label.id, mask: &label.mask, spacing: PIXELS })
-            .collect();
-        let source = NoiseSource {
-            simulator: &config.options,
-            correlation: config.correlation,
-            seed: config.rng_seed,
-            name: &name,
-        };
-        let found = calibrate(&source, &cases, &target(config)).map_err(StageError::new)?;
-        let simulated = SimulatedSource {
-            source: name.clone(),
+        let mut simulated = SimulatedSource {
+            source: config.source.clone().unwrap_or_else(|| config.options.name().to_owned()),
             simulator: config.options.wrap(),
-            strength: found.strength,
+            strength: None,
+            strengths: BTreeMap::new(),
+            unit: config.unit,
             correlation: config.correlation,
             rng_seed: config.rng_seed,
         };
-        write_json(&outputs.simulator, "simulator.json", &simulated)?;
-        write_json(&outputs.simulator, "calibration.json", &found)
+        let mut groups: BTreeMap<&str, Vec<&CaseLabel>> = BTreeMap::new();
+        for label in truth.values() {
+            let group = if config.per_structure { label.structure.as_str() } else { "" };
+            groups.entry(group).or_default().push(label);
+        }
+        for (structure, labels) in groups {
+            let found = calibrate_group(config, &simulated.source, &labels)?;
+            let part = if config.per_structure {
+                simulated.strengths.insert(structure.to_owned(), found.strength);
+                format!("calibration.{structure}.json")
+            } else {
+                simulated.strength = Some(found.strength);
+                "calibration.json".to_owned()
+            };
+            write_json(&outputs.simulator, &part, &found)?;
+        }
+        write_json(&outputs.simulator, "simulator.json", &simulated)
     }
+}
+
+/// The strength for labels that share one.
+fn calibrate_group<'a, S: NamedSimulator>(
+    config: &CalibrateConfig<S>,
+    name: &str,
+    labels: &[&'a CaseLabel],
+) -> Result<Calibration, StageError> {
+    let case = |label: &&'a CaseLabel| {
+        let spacing = config.unit.spacing(label);
+        NoiseCase { id: &label.id, mask: &label.mask, spacing }
+    };
+    let cases: Vec<NoiseCase<'a>> = labels.iter().map(case).collect();
+    let source = NoiseSource {
+        simulator: &config.options,
+        correlation: config.correlation,
+        seed: config.rng_seed,
+        name,
+    };
+    calibrate(&source, &cases, &target(config)).map_err(StageError::new)
 }
 
 /// A fixed strength is a bracket of one number in which every mean is accepted.

@@ -1,4 +1,4 @@
-//! Simulated annotation sources: ten simulators, the first five of them the paper's, each a stage that finds its strength, and one stage that applies them.
+//! Simulated annotation sources: fourteen simulators, the first five of them the paper's, each a stage that finds its strength, and one stage that applies them.
 //!
 //! A simulator's stage calibrates on the training split and writes what [`apply::Apply`] needs into one part and the
 //! numbers that it reached into another: as long as the strength stays the same, no label is made again.
@@ -10,12 +10,16 @@ pub use calibrate::{
     Calibrate, CalibrateConfig, CalibrateInputs, CalibrateOutputs, NamedSimulator,
 };
 
+use std::collections::BTreeMap;
+
 use engine::Registry;
 use imaging::noise::{
-    AreaRatio, Correlation, EdgeDistort, Erase, ErodeDilate, FlipSquare, Fourier, GrfBoundary,
-    Markov, Polygonize, Shift, Simulator,
+    AreaRatio, Choppy, Correlation, Cube, EdgeDistort, Erase, ErodeDilate, FlipSquare, Fourier,
+    GrfBoundary, Markov, Natural, Polygonize, Shift, Simulator, Speckle,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::unit::LengthUnit;
 
 /// Declares the simulators: a line makes a stage and lets [`apply::Apply`] read what that stage writes.
 macro_rules! simulators {
@@ -87,6 +91,18 @@ simulators! {
     /// The low frequencies of the outline are off.
     Fourier = "noise.fourier", version 1,
         "Calibrates random factors on the low frequencies of the outline.";
+    /// Too large or too small by a box of voxels.
+    Cube = "noise.cube", version 1,
+        "Calibrates random erosion or dilation by a cube.";
+    /// The outline swings in and out along its way.
+    Natural = "noise.natural", version 1,
+        "Calibrates a smooth random function that moves the outline in and out.";
+    /// Every row begins and ends elsewhere.
+    Choppy = "noise.choppy", version 1,
+        "Calibrates random moves of both ends of every row of the mask.";
+    /// Single voxels are wrong.
+    Speckle = "noise.speckle", version 1,
+        "Calibrates flips of single voxels that keep the size of the mask.";
 }
 
 /// Everything that [`apply::Apply`] needs to make a source's labels.
@@ -96,13 +112,21 @@ pub struct SimulatedSource {
     pub source: String,
     /// Simulator with options.
     pub simulator: AnySimulator,
-    /// Its strength.
-    pub strength: f64,
+    /// Its strength for every structure that has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<f64>,
+    /// Its strengths for single structures.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub strengths: BTreeMap<String, f64>,
+    /// Unit of lengths.
+    #[serde(default, skip_serializing_if = "is_pixels")]
+    pub unit: LengthUnit,
     /// What it shares with other sources.
     pub correlation: Correlation,
     /// Seed of its draws.
     pub rng_seed: u64,
 }
 
-/// Spacing that simulators are given: strengths are in pixels, whatever a mask's own spacing.
-pub(crate) const PIXELS: [f64; 3] = [1.0; 3];
+fn is_pixels(unit: &LengthUnit) -> bool {
+    *unit == LengthUnit::Pixels
+}

@@ -1,13 +1,14 @@
 //! One HTML page of an experiment: table beside the paper's, curves, calibration, gallery, provenance.
 //!
 //! Source: Tables I to V and Fig. 7 of arXiv 2304.00466v2.
-//! Ports: in `cases`, `scores`, `logs`, `calibrations`, `vote`, `truth`, `assessments`; out `report: Report`
+//! Ports: in `cases`, `scores`, `raters`, `logs`, `calibrations`, `vote`, `truth`, `assessments`; out `report: Report`
 //! (`index.html`, and `table.json` with one row a method, subset, seed, structure and metric).
 //! Randomness: none. Cost: seconds.
 
 mod curves;
 mod gallery;
 mod noise;
+mod raters;
 mod results;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    kinds::{self, CaseTable, Scores, TrainLabels, TrainingLog},
+    kinds::{self, CaseTable, RaterScores, Scores, TrainLabels, TrainingLog},
     shards::{read_json, write_json},
     train::TrainingSummary,
 };
@@ -50,6 +51,9 @@ pub struct PaperRow {
     pub method: String,
     /// Name of the subset, as the scores have it.
     pub subset: String,
+    /// The structure; empty for all.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub structure: String,
     /// Dice.
     pub dice: Option<f64>,
     /// Jaccard index.
@@ -67,6 +71,8 @@ inputs! {
         cases: One<CaseTable>,
         /// Scores, one artifact a method, subset and seed.
         scores: Named<Scores>,
+        /// Agreement with raters, one artifact a method, subset and seed.
+        raters: Named<RaterScores>,
         /// Metrics per epoch, one artifact a training.
         logs: Named<TrainingLog>,
         /// Simulators, in the order of the sources.
@@ -93,7 +99,7 @@ pub struct MakeReport;
 
 impl Stage for MakeReport {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str =
         "Makes one HTML page of an experiment's scores, curves, calibrations and maps.";
     type Config = ReportConfig;
@@ -109,7 +115,9 @@ impl Stage for MakeReport {
         let logs = read_logs(&inputs.logs)?;
         let sources = noise::source_names(&inputs.calibrations)?;
         let scored = results::read(&inputs.scores)?;
-        let results = results::tables(config, &scored, &sources);
+        let rated = raters::read(&inputs.raters)?;
+        let mut results = results::tables(config, &scored, &sources);
+        results.extend(raters::tables(config, &scored, &rated));
         let mut head = head(config, &inputs, &logs)?;
         head.sentence = results::sentence(&scored);
         head.warnings.extend(results::warnings(&scored));
@@ -124,7 +132,9 @@ impl Stage for MakeReport {
         });
         let page = page.map_err(StageError::new)?;
         outputs.report.write("index.html", page.as_bytes())?;
-        write_json(&outputs.report, "table.json", &results::rows(&scored))
+        let mut rows = results::rows(&scored);
+        rows.extend(raters::rows(&rated));
+        write_json(&outputs.report, "table.json", &rows)
     }
 }
 
@@ -244,7 +254,13 @@ fn flatten(name: &str, value: &serde_json::Value, settings: &mut Vec<Setting>) {
 /// Every artifact that the page was made from.
 fn cells(inputs: &ReportInputs) -> Vec<CellRecord> {
     let single = [Some(&*inputs.cases), inputs.vote.get(), inputs.truth.get()];
-    let lists = [&*inputs.scores, &*inputs.logs, &*inputs.calibrations, &*inputs.assessments];
+    let lists = [
+        &*inputs.scores,
+        &*inputs.raters,
+        &*inputs.logs,
+        &*inputs.calibrations,
+        &*inputs.assessments,
+    ];
     let all = single.into_iter().flatten().chain(lists.into_iter().flatten());
     let record = |input: &Input| CellRecord {
         name: input.cell.clone(),

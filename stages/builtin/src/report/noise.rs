@@ -29,7 +29,7 @@ pub(super) fn tables(
     if inputs.is_empty() {
         return Ok(Vec::new());
     }
-    let rows = inputs.iter().map(row).collect::<Result<_, StageError>>()?;
+    let rows = inputs.iter().map(rows).collect::<Result<Vec<_>, StageError>>()?.concat();
     let vote_dice = match (vote, truth) {
         (Some(vote), Some(truth)) => Some(spread_of_vote(vote, truth)?),
         _ => None,
@@ -43,11 +43,23 @@ pub(super) fn tables(
     }])
 }
 
-fn row(input: &Input) -> Result<NoiseRow, StageError> {
+/// A row, or one a structure that has a strength of its own.
+fn rows(input: &Input) -> Result<Vec<NoiseRow>, StageError> {
     let source: SimulatedSource = read_json(input.file("simulator.json")?)?;
-    let found: Calibration = read_json(input.file("calibration.json")?)?;
-    Ok(NoiseRow {
-        source: source.source,
+    if source.strengths.is_empty() {
+        let found = read_json(input.file("calibration.json")?)?;
+        return Ok(vec![row(&source, source.source.clone(), found)]);
+    }
+    let structures = source.strengths.keys().map(|structure| {
+        let found = read_json(input.file(&format!("calibration.{structure}.json"))?)?;
+        Ok(row(&source, format!("{}, {structure}", source.source), found))
+    });
+    structures.collect()
+}
+
+fn row(source: &SimulatedSource, name: String, found: Calibration) -> NoiseRow {
+    NoiseRow {
+        source: name,
         target: Some(found.target),
         achieved: Spread {
             mean: Some(found.mean_dice),
@@ -59,14 +71,14 @@ fn row(input: &Input) -> Result<NoiseRow, StageError> {
         },
         strength: Some(found.strength),
         strength_name: match found.unit {
-            imaging::noise::StrengthUnit::Length => "length, px".to_owned(),
+            imaging::noise::StrengthUnit::Length => format!("length, {}", source.unit.name()),
             imaging::noise::StrengthUnit::Points => "points".to_owned(),
             imaging::noise::StrengthUnit::Probability => "probability".to_owned(),
             imaging::noise::StrengthUnit::Steps => "steps".to_owned(),
             imaging::noise::StrengthUnit::Share => "share".to_owned(),
         },
         evaluations: u32::try_from(found.evaluations).ok(),
-    })
+    }
 }
 
 fn spread_of_vote(vote: &Input, truth: &Input) -> Result<Spread, StageError> {

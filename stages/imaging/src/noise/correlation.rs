@@ -156,8 +156,8 @@ mod tests {
     use crate::{
         fusion::{NamedMask, TieRule, majority_vote},
         noise::{
-            AreaRatio, EdgeDistort, ErodeDilate, FlipSquare, Fourier, GrfBoundary, Markov,
-            Polygonize, Shift,
+            AreaRatio, Choppy, Cube, EdgeDistort, ErodeDilate, FlipSquare, Fourier, GrfBoundary,
+            Markov, Natural, Polygonize, Shift, Speckle,
             test_masks::{dice, lungs},
         },
     };
@@ -181,6 +181,10 @@ mod tests {
             (Box::new(Fourier::default()), 0.8, 0.0),
             (Box::new(GrfBoundary::default()), 2.0, 0.0),
             (Box::new(Markov::default()), 60.0, 0.0),
+            (Box::new(Cube::default()), 5.0, 0.0),
+            (Box::new(Natural::default()), 3.0, 0.0),
+            (Box::new(Choppy::default()), 3.0, 0.0),
+            (Box::new(Speckle::default()), 0.2, 0.0),
         ]
     }
 

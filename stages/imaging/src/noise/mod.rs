@@ -9,7 +9,9 @@
 
 mod area_ratio;
 mod bits;
+mod choppy;
 mod correlation;
+mod cube;
 mod edge_distort;
 mod erase;
 mod erode_dilate;
@@ -17,11 +19,15 @@ mod flip_square;
 mod fourier;
 mod grf_boundary;
 mod markov;
+mod natural;
 mod polygonize;
 mod shift;
+mod speckle;
 
 pub use area_ratio::AreaRatio;
+pub use choppy::Choppy;
 pub use correlation::{Correlation, NoiseCase, NoiseSource, simulate};
+pub use cube::Cube;
 pub use edge_distort::EdgeDistort;
 pub use erase::{Erase, SingleComponent};
 pub use erode_dilate::ErodeDilate;
@@ -29,8 +35,10 @@ pub use flip_square::{FlipSquare, SquareCentre};
 pub use fourier::Fourier;
 pub use grf_boundary::GrfBoundary;
 pub use markov::Markov;
+pub use natural::Natural;
 pub use polygonize::Polygonize;
 pub use shift::{Direction, Shift};
+pub use speckle::Speckle;
 
 use datasets::{Mask, Stream};
 use schemars::JsonSchema;

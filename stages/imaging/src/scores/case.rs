@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Emptiness, EmptyPolicy, Levels, Overlap, SurfaceDistances};
-use crate::ImagingError;
+use crate::{ImagingError, error::check_option};
 
 /// Scores of a prediction against a reference; `None` where the policy leaves the case out.
 ///
@@ -22,6 +22,12 @@ pub struct CaseScores {
     pub dice: Option<f64>,
     /// Jaccard index.
     pub jaccard: Option<f64>,
+    /// Volume similarity, see [`Overlap::volume_similarity`].
+    pub volume_similarity: Option<f64>,
+    /// Relative difference of the volumes, see [`Overlap::volume_difference`].
+    pub volume_difference: Option<f64>,
+    /// Surface Dice at the tolerance, see [`surface_dice`](super::surface_dice).
+    pub surface_dice: Option<f64>,
     /// Average symmetric surface distance, both surfaces pooled.
     pub assd: Option<f64>,
     /// Mean of the two directed mean distances.
@@ -38,25 +44,30 @@ pub struct CaseScores {
     pub hd95_pooled: Option<f64>,
 }
 
-/// Scores `prediction` against `reference`; `spacing` is `[slice, row, column]`.
+/// Scores `prediction` against `reference`; `spacing` is `[slice, row, column]`, and `tolerance`, that of the surface
+/// Dice, has its unit.
 ///
 /// # Errors
 /// [`ImagingError::ShapesDiffer`] when the masks have different axes,
-/// [`ImagingError::SpacingNotPositive`] when a spacing is not positive.
+/// [`ImagingError::SpacingNotPositive`] when a spacing is not positive, [`ImagingError::OptionOutOfRange`] for a
+/// tolerance that is negative or no number.
 ///
 /// # Examples
 /// ```
 /// # use datasets::mask; use imaging::scores::{EmptyPolicy, score_case};
-/// let scores = score_case(&mask!["# # . ."], &mask![". # # ."], [1.0; 3], EmptyPolicy::default())?;
-/// assert_eq!((scores.dice, scores.hausdorff), (Some(0.5), Some(1.0)));
+/// let (reference, prediction) = (mask!["# # . ."], mask![". # # ."]);
+/// let scores = score_case(&reference, &prediction, [1.0; 3], 0.0, EmptyPolicy::default())?;
+/// assert_eq!((scores.dice, scores.hausdorff, scores.surface_dice), (Some(0.5), Some(1.0), Some(0.5)));
 /// # Ok::<(), imaging::ImagingError>(())
 /// ```
 pub fn score_case(
     reference: &Mask,
     prediction: &Mask,
     spacing: [f64; 3],
+    tolerance: f64,
     policy: EmptyPolicy,
 ) -> Result<CaseScores, ImagingError> {
+    check_option("surface_dice", "tolerance", tolerance, [0.0, f64::MAX])?;
     let overlap = Overlap::count(reference, prediction)?;
     let distances = SurfaceDistances::measure(reference, prediction, spacing)?;
     let emptiness = overlap.emptiness();
@@ -70,6 +81,11 @@ pub fn score_case(
         prediction_voxels: overlap.prediction,
         dice: overlap.dice(policy),
         jaccard: overlap.jaccard(policy),
+        volume_similarity: overlap.volume_similarity(policy),
+        volume_difference: overlap.volume_difference(policy),
+        surface_dice: policy.score(emptiness, Levels::OVERLAP, || {
+            distances.as_ref().map_or(f64::NAN, |distances| distances.surface_dice(tolerance))
+        }),
         assd: distance(SurfaceDistances::assd),
         masd: distance(SurfaceDistances::masd),
         mean_from_reference: distance(SurfaceDistances::mean_from_reference),
@@ -116,7 +132,8 @@ mod tests {
 
     /// Checks dice, jaccard, assd, masd, both directed means, hd95 of both kinds and hd, NaN for "not given".
     fn check(reference: &Mask, prediction: &Mask, spacing: [f64; 3], expected: [f64; 9]) {
-        let scores = score_case(reference, prediction, spacing, EmptyPolicy::default()).unwrap();
+        let scores =
+            score_case(reference, prediction, spacing, 1.0, EmptyPolicy::default()).unwrap();
         let found = [
             scores.dice,
             scores.jaccard,
@@ -175,6 +192,23 @@ mod tests {
     }
 
     #[test]
+    fn overlap_and_surfaces_are_those_of_their_own_files() {
+        let (reference, prediction) =
+            (ellipse([31.5, 31.5], [20.0, 12.0]), ellipse([31.5, 33.5], [18.0, 13.0]));
+        let policy = EmptyPolicy::default();
+        for tolerance in [0.0, 1.0, 2.5] {
+            let spacing = [1.0, 0.5, 2.0];
+            let scores = score_case(&reference, &prediction, spacing, tolerance, policy).unwrap();
+            let alone =
+                crate::scores::surface_dice(&reference, &prediction, spacing, tolerance, policy);
+            assert_eq!(scores.surface_dice, alone.unwrap());
+            let overlap = Overlap::count(&reference, &prediction).unwrap();
+            assert_eq!(scores.volume_difference, overlap.volume_difference(policy));
+            assert_eq!(scores.volume_similarity, overlap.volume_similarity(policy));
+        }
+    }
+
+    #[test]
     fn every_empty_corner_follows_the_policy() {
         let (some, none) =
             (mask!["# . . .", ". . . .", ". . . .", ". . . ."], Mask::filled([1, 4, 4], false));
@@ -191,7 +225,7 @@ mod tests {
             (&none, &none, [Some(0.0), None, Some(0.0)]),
         ] {
             for (policy, expected) in policies.into_iter().zip(expected) {
-                let scores = score_case(reference, prediction, [1.0; 3], policy).unwrap();
+                let scores = score_case(reference, prediction, [1.0; 3], 1.0, policy).unwrap();
                 for found in [
                     scores.assd,
                     scores.masd,
@@ -210,12 +244,14 @@ mod tests {
     #[test]
     fn shapes_and_spacings_are_checked() {
         let policy = EmptyPolicy::default();
-        let error = score_case(&mask!["#"], &mask!["# #"], [1.0; 3], policy).unwrap_err();
+        let error = score_case(&mask!["#"], &mask!["# #"], [1.0; 3], 1.0, policy).unwrap_err();
         assert!(matches!(error, ImagingError::ShapesDiffer { .. }));
-        let error = score_case(&mask!["#"], &mask!["#"], [1.0, 0.0, 1.0], policy).unwrap_err();
+        let error = score_case(&mask!["#"], &mask!["#"], [1.0, 0.0, 1.0], 1.0, policy).unwrap_err();
         assert_eq!(
             error.to_string(),
             "spacing must be positive: got [1.0, 0.0, 1.0] as [slice, row, column]"
         );
+        let error = score_case(&mask!["#"], &mask!["#"], [1.0; 3], -1.0, policy).unwrap_err();
+        assert!(matches!(error, ImagingError::OptionOutOfRange { option: "tolerance", .. }));
     }
 }

@@ -95,9 +95,43 @@ impl Reliability {
             bins,
         })
     }
+
+    /// Calibration over several maps together, as if their voxels were those of one: several truths of one map, such as
+    /// the masks of raters, or several cases. Bins are matched by place; `None` for nothing.
+    pub fn pooled(parts: &[Self]) -> Option<Self> {
+        let n_bins = parts.iter().map(|part| part.bins.len()).max()?;
+        let place = |n: usize| parts.iter().filter_map(move |part| part.bins.get(n));
+        let bins: Vec<ReliabilityBin> =
+            (0..n_bins).map(|n| ReliabilityBin::pooled(place(n))).collect();
+        let n_of = |bins: &[ReliabilityBin]| bins.iter().map(|bin| bin.n_voxels).sum::<usize>();
+        let n_voxels = n_of(&bins) as f64;
+        let errors = bins.iter().map(|bin| (bin.n_voxels as f64, bin.error()));
+        let squares = parts.iter().map(|part| n_of(&part.bins) as f64 * part.brier);
+        Some(Self {
+            expected_error: errors.clone().map(|(n, error)| n * error).sum::<f64>() / n_voxels,
+            largest_error: errors
+                .filter(|&(n, _)| n > 0.0)
+                .map(|(_, error)| error)
+                .fold(0.0, f64::max),
+            brier: squares.sum::<f64>() / n_voxels,
+            bins,
+        })
+    }
 }
 
 impl ReliabilityBin {
+    fn pooled<'a>(parts: impl Iterator<Item = &'a Self>) -> Self {
+        let sums = parts.fold((0, 0.0, 0.0), |(n, predicted, is_true), part| {
+            let weight = part.n_voxels as f64;
+            (
+                n + part.n_voxels,
+                predicted + weight * part.mean_predicted,
+                is_true + weight * part.frequency,
+            )
+        });
+        Self::of(sums)
+    }
+
     fn of((n_voxels, predicted, is_true): (usize, f64, f64)) -> Self {
         let share = |sum: f64| if n_voxels > 0 { sum / n_voxels as f64 } else { 0.0 };
         Self { n_voxels, mean_predicted: share(predicted), frequency: share(is_true) }
@@ -175,6 +209,31 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Two raters of one map are one long map beside itself; by hand, opposite raters make every bin right half the time.
+    #[test]
+    fn several_truths_pool_as_one_long_map_would() {
+        let probability = map(&[0.1, 0.45, 0.55, 0.9, 0.95, 0.2]);
+        let truths = [mask![". . # # # #"], mask![". # . # # ."]];
+        let measure = |truth: &Mask, probability: &Image| {
+            Reliability::measure(truth, probability, 4, Binning::Probability).unwrap()
+        };
+        let parts = truths.each_ref().map(|truth| measure(truth, &probability));
+        let long = measure(
+            &mask![". . # # # # . # . # # ."],
+            &map(&[probability.values(), probability.values()].concat()),
+        );
+        let pooled = Reliability::pooled(&parts).unwrap();
+        assert!((pooled.expected_error - long.expected_error).abs() < 1e-12);
+        assert!((pooled.largest_error - long.largest_error).abs() < 1e-12);
+        assert!((pooled.brier - long.brier).abs() < 1e-12);
+        assert_ne!(pooled.expected_error, parts[0].expected_error);
+        let unsure = map(&[0.5; 4]);
+        let opposite = [mask!["# # . ."], mask![". . # #"]];
+        let parts = opposite.each_ref().map(|truth| measure(truth, &unsure));
+        assert_eq!(Reliability::pooled(&parts).unwrap().expected_error, 0.0);
+        assert_eq!(Reliability::pooled(&[]), None);
     }
 
     #[test]
