@@ -78,7 +78,7 @@ fn a_script_is_a_cell() {
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.has(&["warning", "sizes asks for 1 graphics processor", "--gpus"]), "{said:?}");
     let log = world.call(&["logs", "sizes"]).data;
-    assert!(log.contains("devices \n") && log.contains("the run may use 0"), "{log}");
+    assert!(log.contains("] devices\n") && log.contains("the run may use 0"), "{log}");
     assert_eq!(world.call(&["verify", "--all"]).code, Some(0));
 }
 
@@ -94,8 +94,7 @@ fn a_script_that_fails_or_hangs_says_so() {
         &["run", "small.toml", "--quiet", "--gpus", "0"],
         "\
 error: cell `sizes` failed (stage `exec`)
-caused by: the program ended with 1:
-    no such table
+caused by: the program ended with 1: no such table
 hint: `pipeline logs CELL` shows all that it said
 ",
     );
