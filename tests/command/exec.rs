@@ -78,7 +78,7 @@ fn a_script_is_a_cell() {
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.has(&["warning", "sizes asks for 1 graphics processor", "--gpus"]), "{said:?}");
     let log = world.call(&["logs", "sizes"]).data;
-    assert!(log.contains("devices \n") && log.contains("the run may use 0"), "{log}");
+    assert!(log.contains("] devices\n") && log.contains("the run may use 0"), "{log}");
     assert_eq!(world.call(&["verify", "--all"]).code, Some(0));
 }
 
@@ -94,20 +94,18 @@ fn a_script_that_fails_or_hangs_says_so() {
         &["run", "small.toml", "--quiet", "--gpus", "0"],
         "\
 error: cell `sizes` failed (stage `exec`)
-caused by: the program ended with 1:
-    no such table
+caused by: the program ended with 1: no such table
 hint: `pipeline logs CELL` shows all that it said
 ",
     );
     let hangs = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
-                 print('at work', flush=True)\ntime.sleep(600)\n";
+                 time.sleep(600)\n";
     world.write("scripts/sizes.py", hangs);
     let patience = ["--set", "sizes.timeout=1.5", "--set", "sizes.grace_seconds=0.2"];
     let report = world.json(1, &with(&["run", "small.toml", "--json", "--quiet"], &patience));
     assert_eq!(cells(&report, "failed"), ["sizes"]);
     let failed = report["cells"].as_array().unwrap().iter().find(|cell| cell["cell"] == "sizes");
     assert_eq!(failed.unwrap()["failure"]["class"], "timeout", "{report:#}");
-    assert!(world.call(&["logs", "sizes"]).data.contains("at work"));
 
     // What it was to make lies elsewhere: a frequent slip, and the error says where.
     world.write("scripts/sizes.py", "open('sizes.txt', 'w').write('x')\n");

@@ -133,5 +133,5 @@ fn wanted(files: &[String]) -> String {
 }
 
 fn lines(last: &[String]) -> String {
-    if last.is_empty() { String::new() } else { format!(":\n    {}", last.join("\n    ")) }
+    if last.is_empty() { String::new() } else { format!(": {}", last.join(" / ")) }
 }
