@@ -35,6 +35,22 @@ root = 'films'
 size = 16
 split = { train = 3, val = 1 }
 
+[folder]
+use = 'ingest.folder'
+root = 'folder'
+layout = 'nnunet'
+split = { train = 3, val = 1 }
+
+[rater]
+use = 'ingest.rater'
+in = { raters = 'folder.raters' }
+rater = 'rater2'
+
+[channel]
+use = 'ingest.channel'
+in = { channels = 'folder.channels' }
+channel = '0001'
+
 [scans]
 use = 'ingest.phantom_dce'
 count = 3
@@ -200,6 +216,7 @@ fn store(tables: &Tables) {
 fn made() -> Vec<(String, String, Golden)> {
     let world = World::small(&experiment());
     miniature::reduced(&world);
+    miniature::raters(&world);
     world.built(&["--quiet"]);
     let lines = world.json_lines(&["explain", "small.toml", "*", "--json"]);
     let made = |line: &Value| {
