@@ -22,7 +22,7 @@ use crate::{DatasetsError, raster, volume};
 
 pub use layout::{Layout, LayoutPatterns, Metadata};
 pub use listing::{Entry, LabelFile, Listing, SourceFile, list};
-pub use pattern::{Pattern, PatternError, Placeholder};
+pub use pattern::{Captured, Pattern, PatternError, Placeholder};
 pub use read::{FolderCase, ReadOptions, has_slices, read_case};
 pub use report::{Action, Finding, FindingCode, Severity, table};
 

@@ -162,7 +162,8 @@ fn pictures() -> Result<Vec<Seed>, Box<dyn Error>> {
     let mut add = |format: &'static str, name: &str, bytes: &[u8]| {
         seeds.push(seed(format, Target::Raster, &[(name, bytes, Packing::Plain)]));
     };
-    let noise: Vec<u8> = (0..768_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let noise: Vec<u8> =
+        (0..768_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     add("png", "a.png", &png(ColorType::Grayscale, BitDepth::Eight, &noise[..256])?);
     add("png_palette", "a.png", &png(ColorType::Indexed, BitDepth::Four, &noise[..128])?);
     add("png_rgb", "a.png", &png(ColorType::Rgb, BitDepth::Eight, &noise)?);

@@ -94,7 +94,7 @@ pub(super) fn one_of_many(channels: &[Image], model: Model) -> (Image, &'static 
         Model::Rgb => (channels, None),
         Model::Grey | Model::Indexed => (&channels[..1], None),
     };
-    let clear = alpha.filter(|alpha| alpha.values().iter().any(|&opacity| opacity == 0.0));
+    let clear = alpha.filter(|alpha| alpha.values().contains(&0.0));
     let is_grey = colours.iter().all(|colour| colour == &colours[0]);
     let mut map = colours[0].clone();
     for colour in &colours[1..] {

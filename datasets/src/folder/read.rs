@@ -68,6 +68,9 @@ struct Reader<'a> {
     findings: Vec<Finding>,
 }
 
+/// A channel with its name.
+type NamedImage = (String, Image);
+
 /// Distance between voxels, and where they are if the file says so.
 type Place = (Spacing, Option<Affine>);
 
@@ -103,7 +106,7 @@ impl Reader<'_> {
         }
         self.compare(&truth, &raters);
         let digest = check::digest(channels.iter().map(|(_, image)| image));
-        let case = |(name, image): (String, Image)| {
+        let case = |(name, image): NamedImage| {
             let case = CaseImage {
                 id: entry.id.clone(),
                 patient: entry.patient.clone(),
@@ -119,8 +122,8 @@ impl Reader<'_> {
     }
 
     /// The channels of all image files, checked against each other.
-    fn images(&mut self) -> Option<(Vec<(String, Image)>, Option<Place>)> {
-        let mut channels: Vec<(String, Image)> = Vec::new();
+    fn images(&mut self) -> Option<(Vec<NamedImage>, Option<Place>)> {
+        let mut channels: Vec<NamedImage> = Vec::new();
         let mut expected: Option<Geometry> = None;
         for (name, file) in &self.entry.images {
             let loaded = match load_image(&file.path) {

@@ -18,11 +18,11 @@ use crate::{
 /// A data set that cannot be used as it is.
 #[derive(Debug, Error)]
 #[error("{} findings of the files are errors: {}; the first: {first}", self.n_errors(), self.counted())]
-pub struct Findings {
+pub(super) struct Findings {
     /// Number of errors by code.
-    pub counts: BTreeMap<FindingCode, usize>,
+    counts: BTreeMap<FindingCode, usize>,
     /// The first of them.
-    pub first: String,
+    first: String,
 }
 
 impl Findings {
