@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use parquet::errors::ParquetError;
 use thiserror::Error;
 
-use crate::{case::Split, volume::VolumeError};
+use crate::{case::Split, raster::RasterError, volume::VolumeError};
 
 /// Everything that this crate refuses, with what was expected and what was found.
 #[derive(Debug, Error)]
@@ -274,12 +274,12 @@ pub enum DatasetsError {
         source: serde_json::Error,
     },
     /// A picture that cannot be decoded.
-    #[error("cannot decode {} as PNG or GIF", path.display())]
+    #[error("cannot decode {} as a picture", path.display())]
     Picture {
         /// The file.
         path: PathBuf,
-        /// What the decoder says.
-        source: image::ImageError,
+        /// What is wrong with it.
+        source: Box<RasterError>,
     },
     /// A volume (NIfTI, MetaImage, NRRD) that cannot be decoded.
     #[error("cannot decode {} as a volume", path.display())]
@@ -356,6 +356,22 @@ pub enum DatasetsError {
         /// Masks without an image, relative to the folder.
         extra: Vec<String>,
     },
+    /// A folder with more files than a data set has.
+    #[error("{} holds more than {limit} files", root.display())]
+    TooManyFiles {
+        /// The folder in which the counting ended.
+        root: PathBuf,
+        /// Most files that are listed.
+        limit: usize,
+    },
+    /// A description of a data set that cannot be understood.
+    #[error("{} must have a table `labels` of names and whole numbers: found {found}", path.display())]
+    Metadata {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
     /// A raw film of another size.
     #[error("{} must be {expected} bytes (2048 x 2048 pixels of 2 bytes): found {found}", path.display())]
     RawSize {
@@ -400,6 +416,7 @@ impl DatasetsError {
                 Some("convert the picture to one grey channel; a palette must be grey")
             }
             Self::Volume { source, .. } => source.hint(),
+            Self::Picture { source, .. } => source.hint(),
             Self::Transparent { .. } => Some("remove the alpha channel of the picture"),
             Self::MaskValues { .. } => Some(
                 "masks blurred by resampling must be thresholded first, label maps split into one mask a structure",

@@ -4,11 +4,13 @@
 
 mod case;
 mod error;
+pub mod folder;
 mod grid;
 pub mod jsrt;
 pub mod phantom;
 pub mod picture;
 mod random;
+pub mod raster;
 pub mod shard;
 mod split;
 pub mod table;

@@ -1,45 +1,33 @@
 //! Grey pictures: strict readers for images and masks, and the PNG that shards carry for viewers.
 //!
-//! The `image` crate expands palettes and grey GIF to colour. So colour is accepted exactly where it is losslessly
-//! grey (red = green = blue, opaque), and refused with the first pixel that is not.
+//! Colour and palettes are accepted exactly where they are losslessly grey (red = green = blue, opaque), and refused
+//! with the first pixel that is not.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{BufRead, BufReader, Cursor, Seek},
-    path::Path,
+use std::{collections::BTreeMap, io::Cursor, path::Path};
+
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+
+use crate::{
+    DatasetsError, Grid, Image, Mask,
+    raster::{Model, Raster, RasterError, read_raster},
 };
-
-use image::{
-    DynamicImage, ExtendedColorType, ImageEncoder, ImageReader, Limits, codecs::png::PngEncoder,
-};
-
-use crate::{DatasetsError, Grid, Image, Mask};
-
-/// Largest number of rows or columns that is decoded.
-pub const MAX_SIDE: u32 = 16_384;
-
-/// Largest number of bytes that decoding one picture may take.
-const MAX_BYTES: u64 = 1 << 30;
 
 /// A grey picture as its file holds it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GreyPicture {
     /// Values `[slice, row, column]` with one slice, in `[0, white]`.
     pub values: Grid<u16>,
-    /// The value of white: 255 or 65535.
+    /// The value of white: the largest that its number of bits holds.
     pub white: u16,
 }
 
-/// Reads a grey PNG or GIF of 1 to 16 bits; the kind is told by content, not by the file's name.
+/// Reads a grey picture of 1 to 16 bits; the kind is told by content, not by the file's name.
 ///
 /// # Errors
-/// [`DatasetsError::Read`], [`DatasetsError::Picture`] for damaged or oversized files (sides above [`MAX_SIDE`]),
+/// Those of [`read_raster`], [`DatasetsError::Picture`] for several pages and for signed and real numbers,
 /// [`DatasetsError::Coloured`] and [`DatasetsError::Transparent`].
 pub fn read_grey(path: &Path) -> Result<GreyPicture, DatasetsError> {
-    let file =
-        File::open(path).map_err(|source| DatasetsError::Read { path: path.to_owned(), source })?;
-    decode_grey(BufReader::new(file), path)
+    grey_of(read_raster(path)?, path)
 }
 
 /// Reads a grey picture as an image with values in `[0, 1]`: black is 0, white is 1.
@@ -81,83 +69,48 @@ fn mask_of(picture: &GreyPicture, tolerance: u16, path: &Path) -> Result<Mask, D
     }
 }
 
-/// Decodes a picture within the limits of this module.
-fn decode_grey(bytes: impl BufRead + Seek, path: &Path) -> Result<GreyPicture, DatasetsError> {
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(MAX_SIDE);
-    limits.max_image_height = Some(MAX_SIDE);
-    limits.max_alloc = Some(MAX_BYTES);
-    let mut reader = ImageReader::new(bytes)
-        .with_guessed_format()
-        .map_err(|source| DatasetsError::Read { path: path.to_owned(), source })?;
-    reader.limits(limits);
-    let decoded = reader
-        .decode()
-        .map_err(|source| DatasetsError::Picture { path: path.to_owned(), source })?;
-    match decoded {
-        DynamicImage::ImageLuma8(grey) => {
-            let shape = [1, grey.height() as usize, grey.width() as usize];
-            Ok(grey_picture(shape, grey.into_raw().into_iter().map(u16::from).collect(), 255))
-        }
-        DynamicImage::ImageLuma16(grey) => {
-            let shape = [1, grey.height() as usize, grey.width() as usize];
-            Ok(grey_picture(shape, grey.into_raw(), u16::MAX))
-        }
-        DynamicImage::ImageLumaA8(_) | DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgba8(_) => {
-            let colour = decoded.to_rgba8();
-            let pixels = colour.pixels().map(|pixel| pixel.0.map(u16::from));
-            grey_of_colour(pixels, [colour.height(), colour.width()], 255, path)
-        }
-        other => {
-            let colour = other.to_rgba16();
-            grey_of_colour(
-                colour.pixels().map(|pixel| pixel.0),
-                [colour.height(), colour.width()],
-                u16::MAX,
-                path,
-            )
-        }
-    }
-}
-
-/// Wraps decoded values.
-fn grey_picture(shape: [usize; 3], values: Vec<u16>, white: u16) -> GreyPicture {
-    let values = Grid::new(shape, values).expect("decoders fill the size that they announce");
-    GreyPicture { values, white }
-}
-
-/// Takes the grey out of red, green, blue and alpha, if that loses nothing.
-fn grey_of_colour(
-    pixels: impl Iterator<Item = [u16; 4]>,
-    [n_rows, n_columns]: [u32; 2],
-    white: u16,
-    path: &Path,
-) -> Result<GreyPicture, DatasetsError> {
-    let shape = [1, n_rows as usize, n_columns as usize];
+/// Takes the grey out of a picture, if that loses nothing.
+fn grey_of(raster: Raster, path: &Path) -> Result<GreyPicture, DatasetsError> {
+    let undecoded =
+        |source| DatasetsError::Picture { path: path.to_owned(), source: Box::new(source) };
+    let raster = raster.coloured().map_err(undecoded)?;
+    let Some(white) = raster.white.filter(|_| raster.channels[0].n_slices() == 1) else {
+        let what = "several pages or numbers with a sign".to_owned();
+        return Err(undecoded(RasterError::Kind { format: "a grey picture", what }));
+    };
+    let shape = raster.channels[0].shape();
     let place = |index: usize| [index / shape[2], index % shape[2]];
-    let mut values = Vec::with_capacity(shape[1] * shape[2]);
-    let mut first = None;
-    let mut n_coloured = 0;
-    for [red, green, blue, alpha] in pixels {
-        if alpha != white {
-            return Err(DatasetsError::Transparent {
-                path: path.to_owned(),
-                place: place(values.len()),
-                alpha,
-            });
-        }
-        if red != green || green != blue {
-            first.get_or_insert((place(values.len()), [red, green, blue]));
-            n_coloured += 1;
-        }
-        values.push(red);
+    let level = |channel: usize, index: usize| raster.channels[channel].values()[index] as u16;
+    let (n_colours, alpha) = match raster.model {
+        Model::Grey | Model::Indexed => (1, None),
+        Model::GreyAlpha => (1, Some(1)),
+        Model::Rgb => (3, None),
+        Model::RgbAlpha => (3, Some(3)),
+    };
+    let pixels = 0..raster.channels[0].values().len();
+    let clear = alpha.and_then(|alpha| {
+        let mut levels = pixels.clone().map(|index| (index, level(alpha, index)));
+        levels.find(|&(_, level)| f32::from(level) != white)
+    });
+    if let Some((index, alpha)) = clear {
+        let (path, place) = (path.to_owned(), place(index));
+        return Err(DatasetsError::Transparent { path, place, alpha });
     }
-    match first {
-        Some((place, rgb)) => {
-            Err(DatasetsError::Coloured { path: path.to_owned(), place, rgb, n_coloured })
-        }
-        None => Ok(grey_picture(shape, values, white)),
+    let rgb = |index: usize| [0, 1, 2].map(|channel| level(channel.min(n_colours - 1), index));
+    let mut coloured = pixels.filter(|&index| {
+        let [red, green, blue] = rgb(index);
+        red != green || green != blue
+    });
+    if let Some(first) = coloured.next() {
+        return Err(DatasetsError::Coloured {
+            path: path.to_owned(),
+            place: place(first),
+            rgb: rgb(first),
+            n_coloured: 1 + coloured.count(),
+        });
     }
+    let values = raster.channels[0].map(|&value| value as u16);
+    Ok(GreyPicture { values, white: white as u16 })
 }
 
 /// Encodes one slice of a mask as 8-bit PNG with 0 and 255; `None` when there is no such slice or it has no pixel.
@@ -215,34 +168,41 @@ mod tests {
 
     use std::path::PathBuf;
 
-    use image::{GrayImage, ImageFormat, Rgba, RgbaImage};
+    use image::{DynamicImage, GrayImage, ImageFormat, Rgba, RgbaImage};
 
     use super::*;
-    use crate::mask;
+    use crate::{
+        mask,
+        raster::{MAX_SIDE, decode},
+    };
 
     fn name() -> PathBuf {
         PathBuf::from("picture.png")
     }
 
-    fn stored(picture: impl Into<DynamicImage>, format: ImageFormat) -> Cursor<Vec<u8>> {
+    fn stored(picture: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
         picture.into().write_to(&mut bytes, format).unwrap();
-        bytes.set_position(0);
-        bytes
+        bytes.into_inner()
+    }
+
+    fn decode_grey(bytes: &[u8]) -> Result<GreyPicture, DatasetsError> {
+        let undecoded = |source| DatasetsError::Picture { path: name(), source: Box::new(source) };
+        grey_of(decode(bytes).map_err(undecoded)?, &name())
     }
 
     fn grey(
         picture: impl Into<DynamicImage>,
         format: ImageFormat,
     ) -> Result<GreyPicture, DatasetsError> {
-        decode_grey(stored(picture, format), &name())
+        decode_grey(&stored(picture, format))
     }
 
     #[test]
     fn masks_survive_png_and_grey_gif() {
         let drawn = mask!["# . #", ". . #"];
         let png = mask_png(&drawn, 0).unwrap();
-        let read = decode_grey(Cursor::new(png), &name()).unwrap();
+        let read = decode_grey(&png).unwrap();
         assert_eq!(mask_of(&read, 0, &name()).unwrap(), drawn);
         let pixels = RgbaImage::from_fn(3, 2, |column, row| {
             let level = if drawn.get([0, row as usize, column as usize]) { 255 } else { 0 };
@@ -259,13 +219,13 @@ mod tests {
             let image = Grid::from_fn([1, 3, 2], |[_, row, column]| {
                 f32::from((row * 2 + column) as u16 * (white / 5)) / f32::from(white)
             });
-            let read = decode_grey(Cursor::new(image_png(&image, 0).unwrap()), &name()).unwrap();
+            let read = decode_grey(&image_png(&image, 0).unwrap()).unwrap();
             let levels = |level: f32| (level * f32::from(white)).round() as u16;
             let back = read.values.map(|&value| levels(f32::from(value) / 65535.0));
             assert_eq!(back, image.map(|&value| levels(value)));
         }
         let stretched = Grid::new([1, 1, 3], vec![-2.0, 0.0, 2.0]).unwrap();
-        let read = decode_grey(Cursor::new(image_png(&stretched, 0).unwrap()), &name()).unwrap();
+        let read = decode_grey(&image_png(&stretched, 0).unwrap()).unwrap();
         assert_eq!(read.values.values(), [0, 32768, 65535]);
     }
 
@@ -303,16 +263,13 @@ mod tests {
 
     #[test]
     fn damaged_and_oversized_pictures_are_errors() {
-        let whole = stored(GrayImage::new(40, 40), ImageFormat::Png).into_inner();
+        let whole = stored(GrayImage::new(40, 40), ImageFormat::Png);
         for length in [0, 4, 20, whole.len() / 2, whole.len() - 14] {
-            let cut = Cursor::new(whole[..length].to_vec());
-            assert!(
-                matches!(decode_grey(cut, &name()), Err(DatasetsError::Picture { .. })),
-                "{length}"
-            );
+            let cut = &whole[..length];
+            assert!(matches!(decode_grey(cut), Err(DatasetsError::Picture { .. })), "{length}");
         }
         let wide = stored(GrayImage::new(MAX_SIDE + 1, 1), ImageFormat::Png);
-        assert!(matches!(decode_grey(wide, &name()), Err(DatasetsError::Picture { .. })));
+        assert!(matches!(decode_grey(&wide), Err(DatasetsError::Picture { .. })));
         assert!(matches!(read_grey(Path::new("no/such.png")), Err(DatasetsError::Read { .. })));
     }
 }

@@ -7,7 +7,7 @@
 
 mod element;
 mod error;
-mod file;
+pub(crate) mod file;
 mod metaimage;
 mod nifti;
 mod nifti_write;
@@ -15,7 +15,7 @@ mod nrrd;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{DatasetsError, Grid, Image, Mask, Spacing};
 
@@ -75,6 +75,9 @@ impl Volume {
     ) -> Result<Self, VolumeError> {
         let [columns, rows, slices] = axes;
         let spacing = Spacing::new(spacing).map_err(|_| VolumeError::Spacing { found: spacing })?;
+        if let Some(affine) = &affine {
+            check_independent(affine)?;
+        }
         let image = Grid::new([slices, rows, columns], values)
             .expect("readers count the voxels that they decode");
         Ok(Self { image, spacing, affine })
@@ -86,27 +89,102 @@ fn steps(affine: &Affine) -> [f64; 3] {
     [2, 1, 0].map(|axis| affine.iter().map(|row| row[axis].powi(2)).sum::<f64>().sqrt())
 }
 
+/// Least determinant of the directions of three axes that is taken for a place in the world: 0.06 degrees off a plane.
+const MIN_DETERMINANT: f64 = 1e-3;
+
+/// Refuses axes that lie in a plane; an axis of length 0, which only one voxel can have, is taken upright to the others.
+fn check_independent(affine: &Affine) -> Result<(), VolumeError> {
+    let lengths = steps(affine);
+    let axis = |axis: usize| {
+        let length = lengths[2 - axis];
+        affine.map(|row| if length > 0.0 { row[axis] / length } else { 0.0 })
+    };
+    let [x, y, z] = [axis(0), axis(1), axis(2)];
+    let cross = |a: [f64; 3], b: [f64; 3]| {
+        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
+    };
+    let dot = |a: [f64; 3], b: [f64; 3]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let [upright_x, upright_y, upright_z] = [cross(y, z), cross(z, x), cross(x, y)];
+    let is_absent = |axis: usize| lengths[2 - axis] == 0.0;
+    let determinant = match [0, 1, 2].map(is_absent) {
+        [false, false, false] => dot(x, upright_x),
+        [true, false, false] => dot(upright_x, upright_x).sqrt(),
+        [false, true, false] => dot(upright_y, upright_y).sqrt(),
+        [false, false, true] => dot(upright_z, upright_z).sqrt(),
+        // Two axes of one voxel each leave a row of voxels, which has a place.
+        _ => 1.0,
+    };
+    if determinant.abs() >= MIN_DETERMINANT {
+        Ok(())
+    } else {
+        Err(VolumeError::Singular { determinant })
+    }
+}
+
 /// Turns an affine whose first two world axes point left and back into one where they point right and front.
 fn from_lps(affine: Affine) -> Affine {
     let [x, y, z] = affine;
     [x.map(|value| 0.0 - value), y.map(|value| 0.0 - value), z]
 }
 
-/// Reads a file by its ending: `.nii`, `.nii.gz`, `.hdr`, `.mha`, `.mhd`, `.nrrd` or `.nhdr`.
+/// Endings of the names of volumes, the longest of those that end alike first.
+pub const ENDINGS: [&str; 7] = [".nii.gz", ".nii", ".hdr", ".mha", ".mhd", ".nrrd", ".nhdr"];
+
+/// What reads a file, told by the ending of its name.
+enum Format {
+    Nifti,
+    MetaImage,
+    Nrrd,
+}
+
+fn format(path: &Path) -> Result<Format, DatasetsError> {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    if ends(&[".nii", ".nii.gz", ".hdr"]) {
+        Ok(Format::Nifti)
+    } else if ends(&[".mha", ".mhd"]) {
+        Ok(Format::MetaImage)
+    } else if ends(&[".nrrd", ".nhdr"]) {
+        Ok(Format::Nrrd)
+    } else {
+        Err(file::wrong(path, VolumeError::UnknownEnding { known: ENDINGS.join(", ") }))
+    }
+}
+
+/// Reads a file by its ending, one of [`ENDINGS`].
 ///
 /// # Errors
 /// [`VolumeError::UnknownEnding`], and those of [`read_nifti`], [`read_metaimage`] and [`read_nrrd`].
 pub fn read_volume(path: &Path) -> Result<Volume, DatasetsError> {
-    let name = path.to_string_lossy().to_ascii_lowercase();
-    let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-    if ends(&[".nii", ".nii.gz", ".hdr"]) {
-        read_nifti(path)
-    } else if ends(&[".mha", ".mhd"]) {
-        read_metaimage(path)
-    } else if ends(&[".nrrd", ".nhdr"]) {
-        read_nrrd(path)
-    } else {
-        let known = ".nii, .nii.gz, .hdr, .mha, .mhd, .nrrd, .nhdr";
-        Err(file::wrong(path, VolumeError::UnknownEnding { known }))
+    match format(path)? {
+        Format::Nifti => read_nifti(path),
+        Format::MetaImage => read_metaimage(path),
+        Format::Nrrd => read_nrrd(path),
+    }
+}
+
+/// Reads all volumes of a file by its ending; only NIfTI holds several.
+///
+/// # Errors
+/// Those of [`read_volume`], but for the number of volumes.
+pub fn read_frames(path: &Path) -> Result<Vec<Volume>, DatasetsError> {
+    match format(path)? {
+        Format::Nifti => read_nifti_frames(path),
+        _ => Ok(vec![read_volume(path)?]),
+    }
+}
+
+/// The file beside a header that holds its voxels; `None` when they follow the header.
+///
+/// # Errors
+/// Those of the readers for the header.
+pub fn detached_voxels(path: &Path) -> Result<Option<PathBuf>, DatasetsError> {
+    let has_ending =
+        |ending: &str| path.extension().is_some_and(|own| own.eq_ignore_ascii_case(ending));
+    match format(path)? {
+        Format::Nifti if has_ending("hdr") => Ok(Some(nifti::voxels_of_pair(path))),
+        Format::MetaImage if has_ending("mhd") => metaimage::detached(path),
+        Format::Nrrd if has_ending("nhdr") => nrrd::detached(path),
+        _ => Ok(None),
     }
 }

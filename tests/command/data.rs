@@ -204,7 +204,10 @@ fn films_that_are_none() {
     let whole = fs::read(&at).unwrap();
     check(
         &|| fs::write(&at, &whole[..whole.len() / 2]).unwrap(),
-        &format!("cannot decode {film} as PNG or GIF\ncaused by: unexpected end of file"),
+        &format!(
+            "cannot decode {film} as a picture\ncaused by: the PNG stream is damaged\ncaused by: unexpected end of file\n\
+             hint: the file may be truncated or damaged: fetch it again"
+        ),
     );
     fs::write(&at, palette_png(SIDE, [[0, 0, 0], [99, 99, 99]])).unwrap();
     assert_eq!(world.json(0, RUN)["failed"], 0, "a grey palette is grey");

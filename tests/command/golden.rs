@@ -34,6 +34,22 @@ root = 'films'
 size = 16
 split = { train = 3, val = 1 }
 
+[folder]
+use = 'ingest.folder'
+root = 'folder'
+layout = 'nnunet'
+split = { train = 3, val = 1 }
+
+[rater]
+use = 'ingest.rater'
+in = { raters = 'folder.raters' }
+rater = 'rater2'
+
+[channel]
+use = 'ingest.channel'
+in = { channels = 'folder.channels' }
+channel = '0001'
+
 [scans]
 use = 'ingest.phantom_dce'
 count = 3
@@ -207,6 +223,7 @@ fn store(cells: &Cells) {
 fn made() -> Cells {
     let world = World::small(&experiment());
     miniature::reduced(&world);
+    miniature::raters(&world);
     let portable = |arguments: &[&str]| {
         let mut command = world.command(arguments);
         let done = command.env("PIPELINE_INSTRUCTIONS", "portable").output().unwrap();

@@ -12,6 +12,7 @@ mod interrupted;
 mod job;
 mod library;
 mod miniature;
+mod raters;
 mod refused;
 mod show;
 mod verbs;

@@ -24,6 +24,37 @@ pub(crate) fn reduced(world: &World) {
     }
 }
 
+/// Five pictures of two channels with a reference and two raters, in the layout of nnU-Net below `folder/`.
+pub(crate) fn raters(world: &World) {
+    let labels = r#"{"labels": {"background": 0, "whole": [1, 2], "core": 2}}"#;
+    world.write("folder/dataset.json", labels);
+    for n in 0..5_u32 {
+        for channel in 0..2 {
+            let level =
+                |column: u32, row: u32| Luma([(row * 5 + column * (2 + channel) + n) as u8]);
+            let name = format!("folder/imagesTr/case_{n}_000{channel}.png");
+            save(&world.path(&name), GrayImage::from_fn(SIDE, SIDE, level));
+        }
+        for (source, grown) in [("labelsTr", 0), ("labelsTr_rater1", 1), ("labelsTr_rater2", 2)] {
+            save(&world.path(&rater_path(source, n)), rings(SIDE, 6 + grown + n % 2));
+        }
+    }
+}
+
+/// Path of a label of a source in the layout of nnU-Net in the project.
+pub(crate) fn rater_path(source: &str, case: u32) -> String {
+    format!("folder/{source}/case_{case}.png")
+}
+
+/// A label map of 2 within 1 within 0.
+pub(crate) fn rings(side: u32, radius: u32) -> GrayImage {
+    let label = |column: u32, row: u32| {
+        let distance = column.abs_diff(side / 2).max(row.abs_diff(side / 2));
+        Luma([u8::from(distance < radius) + u8::from(distance < radius / 2)])
+    };
+    GrayImage::from_fn(side, side, label)
+}
+
 /// Path of a film of the reduced layout in the project.
 pub(crate) fn film_path(split: &str, case: &str) -> String {
     format!("films/images_{split}/{case}.png")

@@ -12,7 +12,7 @@ pub enum VolumeError {
     #[error("the name must end in one of {known}")]
     UnknownEnding {
         /// The endings that are known.
-        known: &'static str,
+        known: String,
     },
     /// A file that is larger than what is read.
     #[error("the file has {found} bytes: at most {limit} are read")]
@@ -84,6 +84,14 @@ pub enum VolumeError {
         /// What the decoder says.
         source: io::Error,
     },
+    /// A small compressed stream that becomes improbably large.
+    #[error("{stored} compressed bytes expand to more than {limit}")]
+    Expansion {
+        /// Bytes of the stream.
+        stored: usize,
+        /// Bytes that it may expand to.
+        limit: usize,
+    },
     /// Voxels in a file outside the folder of the header.
     #[error("the voxels must lie in a file beside the header: found `{name}`")]
     DataPath {
@@ -103,6 +111,14 @@ pub enum VolumeError {
     Spacing {
         /// The distances.
         found: [f64; 3],
+    },
+    /// Axes in the world that lie in a plane or on a line.
+    #[error(
+        "the affine is singular: the determinant of the directions of its axes is {determinant:.1e}"
+    )]
+    Singular {
+        /// The determinant; 1 or -1 for axes at right angles.
+        determinant: f64,
     },
     /// A voxel that is no label.
     #[error(
@@ -130,6 +146,9 @@ impl VolumeError {
         match self {
             Self::Compressed { .. } | Self::DataLength { .. } | Self::HeaderLength { .. } => {
                 Some("the file may be truncated or damaged: fetch it again")
+            }
+            Self::Expansion { .. } => {
+                Some("where it is a true label map, store it with 1 byte a label instead of 8")
             }
             Self::Frames { .. } => Some("read all volumes, or extract one of them first"),
             Self::Label { .. } => {

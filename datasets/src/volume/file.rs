@@ -17,6 +17,17 @@ const MAX_FILE_BYTES: u64 = 1 << 32;
 /// Largest number of voxels that is read from one file, all its volumes together.
 pub const MAX_VOXELS: usize = 1 << 28;
 
+/// Bytes that any compressed file may expand to, however small it is.
+///
+/// It holds 2^28 voxels of 2 bytes, 2^26 of 8.
+const FREE_BYTES: usize = 1 << 29;
+
+/// Bytes that a stored byte may expand to beyond [`FREE_BYTES`].
+///
+/// Deflate reaches 1032 on zeros. Label maps in files of hundreds of megabytes come near that only when each label
+/// takes 8 bytes; images stay below 20.
+const MAX_EXPANSION: usize = 200;
+
 /// Longest text header, in bytes.
 pub(super) const MAX_HEADER_BYTES: usize = 1 << 20;
 
@@ -26,7 +37,7 @@ pub(super) fn wrong(path: &Path, source: VolumeError) -> DatasetsError {
 }
 
 /// Reads a whole file.
-pub(super) fn read_file(path: &Path) -> Result<Vec<u8>, DatasetsError> {
+pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, DatasetsError> {
     let unreadable = |source| DatasetsError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let found = file.metadata().map_err(unreadable)?.len();
@@ -46,14 +57,17 @@ pub(super) fn is_gzip(bytes: &[u8]) -> bool {
 /// Decompresses gzip of any number of members up to `limit` bytes, with checksums and lengths, and nothing behind.
 ///
 /// Exactly `limit` bytes mean that there may be more.
+///
+/// # Errors
+/// [`VolumeError::Compressed`], and [`VolumeError::Expansion`] where a small file becomes improbably large.
 pub(super) fn gunzip(bytes: &[u8], limit: usize) -> Result<Vec<u8>, VolumeError> {
-    inflate(MultiGzDecoder::new(bytes), limit, "gzip")
+    inflate(MultiGzDecoder::new(bytes), limit, bytes.len(), "gzip")
 }
 
 /// Decompresses zlib up to `limit` bytes, with its checksum and nothing behind; as [`gunzip`] otherwise.
 pub(super) fn unzlib(bytes: &[u8], limit: usize) -> Result<Vec<u8>, VolumeError> {
     let mut decoder = ZlibDecoder::new(bytes);
-    let plain = inflate(&mut decoder, limit, "zlib")?;
+    let plain = inflate(&mut decoder, limit, bytes.len(), "zlib")?;
     let n_behind = decoder.into_inner().len();
     if plain.len() < limit && n_behind > 0 {
         let text = format!("{n_behind} bytes follow the stream");
@@ -63,11 +77,29 @@ pub(super) fn unzlib(bytes: &[u8], limit: usize) -> Result<Vec<u8>, VolumeError>
     Ok(plain)
 }
 
-fn inflate(reader: impl Read, limit: usize, format: &'static str) -> Result<Vec<u8>, VolumeError> {
+fn inflate(
+    reader: impl Read,
+    limit: usize,
+    stored: usize,
+    format: &'static str,
+) -> Result<Vec<u8>, VolumeError> {
+    let most = FREE_BYTES.max(stored.saturating_mul(MAX_EXPANSION));
     let mut plain = Vec::new();
-    let mut limited = reader.take(limit as u64);
+    let mut limited = reader.take(limit.min(most.saturating_add(1)) as u64);
     limited.read_to_end(&mut plain).map_err(|source| VolumeError::Compressed { format, source })?;
+    if plain.len() > most {
+        return Err(VolumeError::Expansion { stored, limit: most });
+    }
     Ok(plain)
+}
+
+/// The first bytes of a file, as many as a text header may have.
+pub(super) fn read_start(path: &Path) -> Result<Vec<u8>, DatasetsError> {
+    let unreadable = |source| DatasetsError::Read { path: path.to_owned(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_HEADER_BYTES as u64).read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
 }
 
 /// Number of voxels of axes (fastest first) that are all at least 1 and hold at most [`MAX_VOXELS`].
@@ -161,6 +193,25 @@ mod tests {
     fn bombs_stop_at_the_limit() {
         let bomb = gz(&vec![0; 1 << 22]);
         assert_eq!(gunzip(&bomb, 1000).unwrap().len(), 1000);
+    }
+
+    /// A file of half a megabyte that announces and holds 2^29 + 1 bytes of zeros.
+    #[test]
+    fn improbable_expansion_is_refused_and_probable_one_is_not() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..FREE_BYTES >> 20 {
+            encoder.write_all(&zeros).unwrap();
+        }
+        let full = encoder.try_finish().map(|()| encoder.get_ref().clone()).unwrap();
+        assert!(full.len() < 600_000, "{}", full.len());
+        assert_eq!(gunzip(&full, FREE_BYTES + 1).unwrap().len(), FREE_BYTES);
+        let bomb = [full, gz(&[0])].concat();
+        let error = gunzip(&bomb, usize::MAX).unwrap_err();
+        assert!(
+            matches!(error, VolumeError::Expansion { stored, limit: FREE_BYTES } if stored == bomb.len()),
+            "{error}"
+        );
     }
 
     #[test]

@@ -4,13 +4,18 @@
 //! the other, in a world that points left and back. Keys that do not say how voxels lie are left alone.
 //! Not read: ASCII voxels, several channels, `ElementDataFile = LIST` and patterns, offsets within the file.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Affine, Volume, VolumeError,
     element::{Element, Endian},
     file::{
-        MAX_HEADER_BYTES, axes, beside, count_voxels, numbers, read_file, shortened, unzlib, wrong,
+        MAX_HEADER_BYTES, axes, beside, count_voxels, numbers, read_file, read_start, shortened,
+        unzlib, wrong,
     },
     from_lps,
 };
@@ -32,6 +37,13 @@ pub fn read_metaimage(path: &Path) -> Result<Volume, DatasetsError> {
             header.volume(&stored).map_err(|source| wrong(&voxels, source))
         }
     }
+}
+
+/// The file that a header names for its voxels.
+pub(super) fn detached(path: &Path) -> Result<Option<PathBuf>, DatasetsError> {
+    let start = read_start(path)?;
+    let data_path = Header::parse(&start).and_then(|(header, _)| header.data_path(path));
+    data_path.map_err(|source| wrong(path, source))
 }
 
 /// Keys and values; `ElementDataFile` is the last.
@@ -102,7 +114,7 @@ impl Header {
     }
 
     /// The file with the voxels; `None` when they follow the header.
-    fn data_path(&self, header: &Path) -> Result<Option<std::path::PathBuf>, VolumeError> {
+    fn data_path(&self, header: &Path) -> Result<Option<PathBuf>, VolumeError> {
         let name = self.need("ElementDataFile")?;
         if name.eq_ignore_ascii_case("LOCAL") {
             return Ok(None);

@@ -83,7 +83,7 @@ fn expanded(stored: &[u8], expected: usize) -> Result<Cow<'_, [u8]>, VolumeError
 }
 
 /// The `.img` beside a `.hdr`, compressed or not.
-fn voxels_of_pair(header: &Path) -> PathBuf {
+pub(super) fn voxels_of_pair(header: &Path) -> PathBuf {
     let plain = header.with_extension("img");
     let compressed = header.with_extension("img.gz");
     if !plain.exists() && compressed.exists() { compressed } else { plain }

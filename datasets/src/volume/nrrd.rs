@@ -4,13 +4,18 @@
 //! Not read: list and vector axes, block types, text and hexadecimal voxels, bzip2, skipped lines or bytes, voxels
 //! spread over several files. Key/value pairs (`key:=value`) are left alone.
 
-use std::{borrow::Cow, collections::BTreeMap, path::Path};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     Affine, Volume, VolumeError,
     element::{Element, Endian},
     file::{
-        MAX_HEADER_BYTES, axes, beside, count_voxels, gunzip, numbers, read_file, shortened, wrong,
+        MAX_HEADER_BYTES, axes, beside, count_voxels, gunzip, numbers, read_file, read_start,
+        shortened, wrong,
     },
     from_lps, steps,
 };
@@ -31,6 +36,15 @@ pub fn read_nrrd(path: &Path) -> Result<Volume, DatasetsError> {
     let voxels = beside(path, name).map_err(|source| wrong(path, source))?;
     let stored = read_file(&voxels)?;
     header.volume(&stored).map_err(|source| wrong(&voxels, source))
+}
+
+/// The file that a header names for its voxels.
+pub(super) fn detached(path: &Path) -> Result<Option<PathBuf>, DatasetsError> {
+    let start = read_start(path)?;
+    let name = |(header, _): (Header, _)| header.get("data file").map(str::to_owned);
+    let name = Header::parse(&start).map(name).map_err(|source| wrong(path, source))?;
+    let voxels = name.map(|name| beside(path, &name)).transpose();
+    voxels.map_err(|source| wrong(path, source))
 }
 
 /// Fields by their names, written in one way.
@@ -239,7 +253,9 @@ fn add_line(fields: &mut BTreeMap<String, String>, line: &str) -> Result<(), Vol
     }
     let Some((field, value)) = line.split_once(':') else {
         let expected = "`field: value`, `key:=value` or a comment";
-        return Err(VolumeError::Field { field: "line", expected, found: shortened(line) });
+        // The text stays out of messages: free text of headers may name a patient.
+        let found = format!("{} bytes of something else", line.len());
+        return Err(VolumeError::Field { field: "line", expected, found });
     };
     let name = match field.trim() {
         "datafile" => "data file",

@@ -117,6 +117,29 @@ fn files_of_nibabel_are_read_or_refused_for_a_reason() {
     }
 }
 
+/// Axes in one plane are no place; axes that are only oblique are one, and an absent axis of one slice is allowed.
+#[test]
+fn singular_affines_are_refused() {
+    let flat = |z: [f64; 3], n_slices: usize| {
+        let affine = [[0.5, 0.0, z[0], 1.0], [0.0, 0.5, z[1], 2.0], [0.0, 0.0, z[2], 3.0]];
+        Volume::assemble([2, 3, n_slices], vec![0.0; 6 * n_slices], [1.0; 3], Some(affine))
+    };
+    assert!(flat([0.0, 0.0, 2.0], 2).is_ok());
+    assert!(flat([1.0, 1.0, 0.5], 2).is_ok());
+    assert!(flat([0.0, 0.0, 0.0], 1).is_ok());
+    for plane in [[1.0, 0.0, 0.0], [3.0, 4.0, 0.0], [3.0, 4.0, 1e-4]] {
+        let error = flat(plane, 2).unwrap_err();
+        assert!(matches!(error, VolumeError::Singular { determinant } if determinant.abs() < 1e-3));
+    }
+    let nrrd = "NRRD0004\ntype: uchar\ndimension: 3\nspace: LPS\nsizes: 1 1 2\n\
+        space directions: (1,0,0) (0,1,0) (1,1,0)\nspace origin: (0,0,0)\nencoding: raw\n\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.nrrd");
+    fs::write(&path, [nrrd.as_bytes(), &[0, 1]].concat()).unwrap();
+    let error = volume_error(read_volume(&path).unwrap_err());
+    assert!(matches!(error, VolumeError::Singular { .. }), "{error}");
+}
+
 /// Facts of `functional.nii`: stored `i16`, slope 0.07540696859359741, intercept 3100.76171875.
 #[test]
 fn scaling_is_applied_and_missing_values_stay() {
@@ -211,4 +234,38 @@ fn a_damaged_byte_of_a_real_file_is_found() {
         fs::write(&path, &good[..length]).unwrap();
         assert!(read_nifti(&path).is_err(), "{length}");
     }
+}
+
+/// Voxel for voxel what nibabel reads, or a refusal; expected values by `tests/python/nibabel_voxels.py`.
+#[test]
+fn voxels_are_those_of_nibabel() {
+    let Some(folder) = folder("nifti_conformance") else { return };
+    let (mut read, mut refused) = (Vec::new(), Vec::new());
+    for line in include_str!("nibabel.txt").lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (name, kind) = (words[0], words[1]);
+        let found = read_nifti_frames(&folder.join(name));
+        if !kind.starts_with("Nifti") {
+            assert!(found.is_err(), "{name} is {kind} to nibabel");
+            refused.push(name);
+            continue;
+        }
+        let frames = found.unwrap();
+        let voxels = || frames.iter().flat_map(|frame| frame.image.values()).copied();
+        let mut checksum = flate2::Crc::new();
+        let plain = |value: f32| if value.is_nan() { f32::from_bits(0x7fc0_0000) } else { value };
+        voxels().for_each(|value| checksum.update(&plain(value).to_le_bytes()));
+        let [slices, rows, columns] = frames[0].image.shape();
+        let n_missing = voxels().filter(|value| value.is_nan()).count();
+        let start = format!("{} {slices} {rows} {columns} {:08x}", frames.len(), checksum.sum());
+        assert_eq!(
+            words[2..].join(" ").rsplit_once(' ').unwrap().0,
+            format!("{start} {n_missing}")
+        );
+        let sum: f64 = voxels().filter(|value| !value.is_nan()).map(f64::from).sum();
+        let expected: f64 = words[8].parse().unwrap();
+        assert!((sum - expected).abs() <= 1e-6 * expected.abs(), "{name}: {sum}");
+        read.push(name);
+    }
+    assert_eq!((read.len(), refused.len()), (7, 10));
 }

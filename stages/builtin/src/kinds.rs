@@ -33,6 +33,12 @@ kinds! {
     TestImages = "images", sharded true, view &["test-"];
     /// Label shards of one source, all splits.
     Labels = "labels", sharded true;
+    /// Label shards of several sources in one; `ingest.rater` gives each of them on its own.
+    Annotations = "annotations", sharded true;
+    /// Image shards with a row for every channel of a case; `ingest.channel` gives each of them on its own.
+    ChannelImages = "channels", sharded true;
+    /// What was wrong with the files of a data set, one row a finding.
+    IngestReport = "ingest_report";
     /// Label shards for training and validation.
     FittedLabels = "labels", sharded true, view FITTED;
     /// Label shards of the training split.

@@ -24,6 +24,9 @@ use engine::{Registry, StageError};
 /// Adds every built-in stage.
 pub fn register(registry: &mut Registry) {
     registry.require(|| nets::check_instructions().map_err(StageError::new));
+    registry.add::<ingest::folder::Folder>();
+    registry.add::<ingest::rater::Rater>();
+    registry.add::<ingest::channel::Channel>();
     registry.add::<ingest::jsrt::Jsrt>();
     registry.add::<ingest::phantom_cxr::PhantomCxr>();
     registry.add::<ingest::phantom_dce::PhantomDce>();

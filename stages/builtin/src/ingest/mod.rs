@@ -1,9 +1,13 @@
 //! Cases from outside: images and reference masks, divided into splits and shards.
 
+pub mod channel;
+mod findings;
+pub mod folder;
 pub mod jsrt;
 pub mod phantom_cxr;
 pub mod phantom_dce;
 pub mod phantom_fundus;
+pub mod rater;
 
 use std::num::NonZeroUsize;
 

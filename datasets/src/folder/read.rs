@@ -1,0 +1,375 @@
+//! Reads the files of a case into images and masks, and notes what is wrong with them.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{
+    Action, Entry, Finding, FindingCode, LabelFile, LabelValues, SourceFile,
+    check::{self, Values},
+    ending,
+};
+use crate::{
+    CaseImage, CaseLabel, DatasetsError, Grid, Image, Mask, SourceKind, Spacing, Split,
+    raster::{self, Model, Raster, read_raster},
+    volume::{self, Affine, read_frames, read_volume},
+};
+
+/// How the cases of a data set are read.
+#[derive(Clone, Debug)]
+pub struct ReadOptions<'a> {
+    /// Name of the data set.
+    pub dataset: &'a str,
+    /// The structures by name.
+    pub structures: &'a BTreeMap<String, LabelValues>,
+    /// Pairs of structures of which the first must lie within the second.
+    pub nested: &'a [[String; 2]],
+    /// Distance between the pixels of pictures, which do not tell it.
+    pub spacing: Option<Spacing>,
+}
+
+/// A case with what was noted about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FolderCase {
+    /// One image a channel with the channel's name; none when the case is dropped.
+    pub channels: Vec<(String, CaseImage)>,
+    /// Reference labels, source `truth`.
+    pub truth: Vec<CaseLabel>,
+    /// Labels of all raters.
+    pub raters: Vec<CaseLabel>,
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// Digest of all voxels of the image, to find it again under another name.
+    pub digest: [u8; 32],
+}
+
+/// Whether a file holds more than one slice; `false` where it cannot be read.
+pub fn has_slices(entry: &Entry) -> bool {
+    let first = entry.images.first().and_then(|(_, file)| load_image(&file.path).ok());
+    first.is_some_and(|loaded| loaded.channels[0].n_slices() > 1)
+}
+
+/// Reads a case.
+///
+/// Pictures of whole numbers without a sign become images in `[0, 1]`, opacity is left out, and volumes keep their
+/// numbers. A case with a finding that drops it has no images and labels.
+pub fn read_case(entry: &Entry, split: Split, options: &ReadOptions<'_>) -> FolderCase {
+    let mut reader = Reader { entry, split, options, findings: Vec::new() };
+    let read = reader.read();
+    let is_dropped = reader.findings.iter().any(|found| found.code.action() == Action::Dropped);
+    let (channels, truth, raters, digest) = read.filter(|_| !is_dropped).unwrap_or_default();
+    FolderCase { channels, truth, raters, findings: reader.findings, digest }
+}
+
+type Parts = (Vec<(String, CaseImage)>, Vec<CaseLabel>, Vec<CaseLabel>, [u8; 32]);
+
+struct Reader<'a> {
+    entry: &'a Entry,
+    split: Split,
+    options: &'a ReadOptions<'a>,
+    findings: Vec<Finding>,
+}
+
+/// A channel with its name.
+type NamedImage = (String, Image);
+
+/// Distance between voxels, and where they are if the file says so.
+type Place = (Spacing, Option<Affine>);
+
+/// A file in memory: its channels, and its place where the format tells it.
+struct Loaded {
+    channels: Vec<Image>,
+    place: Option<Place>,
+    /// By what rule one channel was made of several.
+    rule: Option<String>,
+}
+
+impl Reader<'_> {
+    fn note(&mut self, source: &str, code: FindingCode, file: &SourceFile, detail: String) {
+        self.findings.push(Finding {
+            case: self.entry.id.clone(),
+            source: source.to_owned(),
+            code,
+            file: file.name.clone(),
+            detail,
+        });
+    }
+
+    fn read(&mut self) -> Option<Parts> {
+        let entry = self.entry;
+        let (channels, place) = self.images()?;
+        let spacing = place.map(|(spacing, _)| spacing).or(self.options.spacing);
+        let spacing = spacing.unwrap_or_else(Spacing::unit);
+        let expected = Geometry { shape: channels[0].1.shape(), place };
+        let truth = self.labels("truth", SourceKind::Truth, &entry.truth, &expected, spacing);
+        let mut raters = Vec::new();
+        for (source, files) in &entry.raters {
+            raters.push(self.labels(source, SourceKind::Human, files, &expected, spacing));
+        }
+        self.compare(&truth, &raters);
+        let digest = check::digest(channels.iter().map(|(_, image)| image));
+        let case = |(name, image): NamedImage| {
+            let case = CaseImage {
+                id: entry.id.clone(),
+                patient: entry.patient.clone(),
+                dataset: self.options.dataset.to_owned(),
+                split: self.split,
+                image,
+                spacing,
+            };
+            (name, case)
+        };
+        let channels: Vec<_> = channels.into_iter().map(case).collect();
+        Some((channels, truth, raters.concat(), digest))
+    }
+
+    /// The channels of all image files, checked against each other.
+    fn images(&mut self) -> Option<(Vec<NamedImage>, Option<Place>)> {
+        let mut channels: Vec<NamedImage> = Vec::new();
+        let mut expected: Option<Geometry> = None;
+        for (name, file) in &self.entry.images {
+            let loaded = match load_image(&file.path) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    self.note("", FindingCode::Unreadable, file, chain(&error));
+                    continue;
+                }
+            };
+            let found = Geometry { shape: loaded.channels[0].shape(), place: loaded.place };
+            match &expected {
+                Some(expected) => self.compare_places("", file, expected, &found),
+                None => expected = Some(found),
+            }
+            let is_alone = loaded.channels.len() == 1;
+            for (n, image) in loaded.channels.into_iter().enumerate() {
+                self.check_image(file, &image);
+                let name = if is_alone { name.clone() } else { format!("{name}{n}") };
+                channels.push((name, image));
+            }
+        }
+        expected.map(|expected| (channels, expected.place))
+    }
+
+    fn check_image(&mut self, file: &SourceFile, image: &Image) {
+        let n_wrong = image.values().iter().filter(|value| !value.is_finite()).count();
+        if n_wrong > 0 {
+            let detail =
+                format!("{n_wrong} of {} voxels are NaN or infinite", image.values().len());
+            self.note("", FindingCode::NotFinite, file, detail);
+        } else if image.values().iter().all(|value| value == &image.values()[0]) {
+            let detail = format!("every voxel is {}", image.values()[0]);
+            self.note("", FindingCode::ConstantImage, file, detail);
+        }
+    }
+
+    fn compare_places(
+        &mut self,
+        source: &str,
+        file: &SourceFile,
+        expected: &Geometry,
+        found: &Geometry,
+    ) {
+        if expected.shape != found.shape {
+            let (expected, found) = (expected.shape, found.shape);
+            let detail = format!("shape [slice, row, column] = {found:?}: expected {expected:?}");
+            self.note(source, FindingCode::ShapeMismatch, file, detail);
+        } else if let Some(detail) = expected.differs(found) {
+            self.note(source, FindingCode::GeometryMismatch, file, detail);
+        }
+    }
+
+    /// The masks of one source.
+    fn labels(
+        &mut self,
+        source: &str,
+        kind: SourceKind,
+        files: &[LabelFile],
+        expected: &Geometry,
+        spacing: Spacing,
+    ) -> Vec<CaseLabel> {
+        let mut labels = Vec::new();
+        for LabelFile { structure, file } in files {
+            let loaded = match load_label(&file.path) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    self.note(source, FindingCode::Unreadable, file, chain(&error));
+                    continue;
+                }
+            };
+            let found = Geometry { shape: loaded.channels[0].shape(), place: loaded.place };
+            self.compare_places(source, file, expected, &found);
+            if let Some(rule) = loaded.rule {
+                self.note(source, FindingCode::MaskNotSingleChannel, file, rule);
+            }
+            for (name, mask) in self.masks(source, structure.as_deref(), file, &loaded.channels[0])
+            {
+                self.check_mask(source, file, &name, &mask);
+                labels.push(CaseLabel {
+                    id: self.entry.id.clone(),
+                    source: source.to_owned(),
+                    kind,
+                    structure: name,
+                    split: self.split,
+                    mask,
+                    probability: None,
+                    spacing,
+                    params: None,
+                });
+            }
+        }
+        self.check_nested(source, files, &labels);
+        labels
+    }
+
+    /// The structures of a label map; a file of one structure holds no other.
+    fn masks(
+        &mut self,
+        source: &str,
+        only: Option<&str>,
+        file: &SourceFile,
+        map: &Image,
+    ) -> Vec<(String, Mask)> {
+        let all = self.options.structures.iter();
+        let own: BTreeMap<&str, &LabelValues> = all
+            .filter(|(name, _)| only.is_none_or(|only| only == name.as_str()))
+            .map(|(name, values)| (name.as_str(), values))
+            .collect();
+        let values = Values::of(map);
+        if let Some(detail) = values.unexpected(own.values().copied()) {
+            self.note(source, FindingCode::UnexpectedValues, file, detail);
+        }
+        own.into_iter().map(|(name, values)| (name.to_owned(), check::mask(map, values))).collect()
+    }
+
+    fn check_mask(&mut self, source: &str, file: &SourceFile, name: &str, mask: &Mask) {
+        let (area, size) = (mask.area(), mask.values().len());
+        let (code, detail) = if area == 0 {
+            (FindingCode::EmptyMask, format!("structure `{name}` has no voxel"))
+        } else if area == size {
+            (FindingCode::FullMask, format!("structure `{name}` has all {size} voxels"))
+        } else if 2 * area > size {
+            let detail = format!("structure `{name}` has {area} of {size} voxels");
+            (FindingCode::InvertedPolaritySuspect, detail)
+        } else {
+            return;
+        };
+        self.note(source, code, file, detail);
+    }
+
+    fn check_nested(&mut self, source: &str, files: &[LabelFile], labels: &[CaseLabel]) {
+        let find = |name: &str| labels.iter().find(|label| label.structure == name);
+        for [inner, outer] in self.options.nested {
+            let (Some(inside), Some(outside)) = (find(inner), find(outer)) else { continue };
+            let n_outside = check::count_outside(&inside.mask, &outside.mask);
+            let of_inner = |label: &&LabelFile| label.structure.as_ref().is_none_or(|s| s == inner);
+            if let (true, Some(LabelFile { file, .. })) =
+                (n_outside > 0, files.iter().find(of_inner))
+            {
+                let detail = format!("{n_outside} voxels of `{inner}` lie outside `{outer}`");
+                self.note(source, FindingCode::TopologyViolation, file, detail);
+            }
+        }
+    }
+
+    /// Notes raters that say the same as another or as the reference.
+    fn compare(&mut self, truth: &[CaseLabel], raters: &[Vec<CaseLabel>]) {
+        let entry = self.entry;
+        for (n, labels) in raters.iter().enumerate() {
+            let Some(source) = labels.first().map(|label| label.source.clone()) else { continue };
+            let Some(LabelFile { file, .. }) = entry.raters[&source].first() else { continue };
+            if check::are_same(labels, truth) {
+                let detail = "all structures are those of the reference".to_owned();
+                self.note(&source, FindingCode::RaterEqualsReference, file, detail);
+            }
+            let twin = raters[..n].iter().find(|others| check::are_same(labels, others));
+            if let Some(other) = twin.and_then(|others| others.first()) {
+                let detail = format!("all structures are those of `{}`", other.source);
+                self.note(&source, FindingCode::RatersIdentical, file, detail);
+            }
+        }
+    }
+}
+
+/// Shape, and the place in the world where the format tells it.
+struct Geometry {
+    shape: [usize; 3],
+    place: Option<Place>,
+}
+
+impl Geometry {
+    /// Largest difference of spacings, and of affines in their numbers, that is none: files round to 4 bytes.
+    const TOLERANCE: f64 = 1e-3;
+
+    /// What differs beyond the shape, where both tell it.
+    fn differs(&self, found: &Self) -> Option<String> {
+        let ((expected, affine), (spacing, own)) = (self.place?, found.place?);
+        let far = |a: f64, b: f64| (a - b).abs() > Self::TOLERANCE;
+        let [expected, found] = [expected, spacing].map(Spacing::millimetres);
+        if expected.into_iter().zip(found).any(|(a, b)| far(a, b)) {
+            let axes = "mm as [slice, row, column]";
+            return Some(format!("spacing is {found:?} {axes}: expected {expected:?}"));
+        }
+        let (affine, own) = (affine?, own?);
+        let differ = affine.iter().flatten().zip(own.iter().flatten()).any(|(&a, &b)| far(a, b));
+        differ.then(|| format!("affine is {own:?}: expected {affine:?}"))
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &DatasetsError) -> String {
+    let mut text = String::new();
+    let mut next: Option<&dyn std::error::Error> = Some(error);
+    // The first message names the file with its folder, which the row has and other machines do not.
+    if let DatasetsError::Volume { .. } | DatasetsError::Picture { .. } = error {
+        next = std::error::Error::source(error);
+    }
+    while let Some(error) = next {
+        text = if text.is_empty() { error.to_string() } else { format!("{text}: {error}") };
+        next = error.source();
+    }
+    text
+}
+
+fn is_picture(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    ending(&name).is_some_and(|ending| raster::ENDINGS.contains(&ending))
+}
+
+/// All channels of an image file.
+fn load_image(path: &Path) -> Result<Loaded, DatasetsError> {
+    if !is_picture(path) {
+        let frames = read_frames(path)?;
+        let place = frames.first().map(|volume| (volume.spacing, volume.affine));
+        let channels = frames.into_iter().map(|volume| volume.image).collect();
+        return Ok(Loaded { channels, place, rule: None });
+    }
+    let undecoded =
+        |source| DatasetsError::Picture { path: path.to_owned(), source: Box::new(source) };
+    let raster = read_raster(path)?.coloured().map_err(undecoded)?;
+    let n_colours = match raster.model {
+        Model::Grey | Model::GreyAlpha | Model::Indexed => 1,
+        Model::Rgb | Model::RgbAlpha => 3,
+    };
+    let Raster { mut channels, white, .. } = raster;
+    channels.truncate(n_colours);
+    if let Some(white) = white {
+        channels.iter_mut().flat_map(Grid::values_mut).for_each(|value| *value /= white);
+    }
+    Ok(Loaded { channels, place: None, rule: None })
+}
+
+/// A label map: numbers as stored, indices of a palette among them.
+fn load_label(path: &Path) -> Result<Loaded, DatasetsError> {
+    if !is_picture(path) {
+        let volume::Volume { image, spacing, affine } = read_volume(path)?;
+        let place = Some((spacing, affine));
+        return Ok(Loaded { channels: vec![image], place, rule: None });
+    }
+    let Raster { channels, model, .. } = read_raster(path)?;
+    let (map, rule) = match model {
+        Model::Grey | Model::Indexed => (channels[0].clone(), None),
+        _ => {
+            let (map, rule) = check::one_of_many(&channels, model);
+            (map, Some(format!("{}: {rule}", model.words())))
+        }
+    };
+    Ok(Loaded { channels: vec![map], place: None, rule })
+}

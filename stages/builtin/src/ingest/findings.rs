@@ -1,0 +1,194 @@
+//! What [`super::folder`] does with the findings of a data set: compares cases, decides and reports.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use datasets::{
+    DatasetsError, Split,
+    folder::{Finding, FindingCode, FolderCase, Severity, table},
+};
+use engine::{Out, StageError};
+use serde_json::json;
+use thiserror::Error;
+
+use crate::{
+    kinds::IngestReport,
+    shards::{refused, write_json},
+};
+
+/// A data set that cannot be used as it is.
+#[derive(Debug, Error)]
+#[error("{} findings of the files are errors: {}; the first: {first}", self.n_errors(), self.counted())]
+pub(super) struct Findings {
+    /// Number of errors by code.
+    counts: BTreeMap<FindingCode, usize>,
+    /// The first of them.
+    first: String,
+}
+
+impl Findings {
+    fn n_errors(&self) -> usize {
+        self.counts.values().sum()
+    }
+
+    fn counted(&self) -> String {
+        let counts = self.counts.iter().map(|(code, n)| format!("{n} `{code}`"));
+        counts.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What is kept of a case after its shard is written.
+pub(super) struct Written {
+    pub(super) case: String,
+    pub(super) patient: String,
+    pub(super) split: Split,
+    pub(super) shape: [usize; 3],
+    digest: [u8; 32],
+    channels: Vec<String>,
+    file: String,
+}
+
+impl Written {
+    /// The case, if it is not dropped.
+    pub(super) fn of(case: &FolderCase, file: &str) -> Option<Self> {
+        let (_, image) = case.channels.first()?;
+        Some(Self {
+            case: image.id.clone(),
+            patient: image.patient.clone(),
+            split: image.split,
+            shape: image.image.shape(),
+            digest: case.digest,
+            channels: case.channels.iter().map(|(name, _)| name.clone()).collect(),
+            file: file.to_owned(),
+        })
+    }
+
+    fn finding(&self, code: FindingCode, detail: String) -> Finding {
+        let (case, file) = (self.case.clone(), self.file.clone());
+        Finding { case, source: String::new(), code, file, detail }
+    }
+}
+
+/// What shows only beside other cases: images that occur twice, and channels that others do not have.
+pub(super) fn compare(cases: &[Written]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut seen: BTreeMap<[u8; 32], &Written> = BTreeMap::new();
+    for case in cases {
+        let first = *seen.entry(case.digest).or_insert(case);
+        if first.case != case.case {
+            let is_leak = first.split != case.split;
+            let code = match is_leak {
+                true => FindingCode::SameImageAcrossSplits,
+                false => FindingCode::SameImage,
+            };
+            let detail =
+                format!("the image is that of case `{}` of split {}", first.case, first.split);
+            findings.push(case.finding(code, detail));
+        }
+        let expected = &cases[0].channels;
+        if *expected != case.channels {
+            let detail = format!(
+                "channels are {:?}: case `{}` has {expected:?}",
+                case.channels, cases[0].case
+            );
+            findings.push(case.finding(FindingCode::ChannelsDiffer, detail));
+        }
+    }
+    findings
+}
+
+/// Stops the run for errors that are not allowed.
+pub(super) fn judge(findings: &[Finding], allow: &[FindingCode]) -> Result<(), StageError> {
+    let is_fatal = |finding: &&Finding| {
+        finding.code.severity() == Severity::Error && !allow.contains(&finding.code)
+    };
+    let fatal: Vec<&Finding> = findings.iter().filter(is_fatal).collect();
+    let Some(first) = fatal.first() else { return Ok(()) };
+    let mut counts: BTreeMap<FindingCode, usize> = BTreeMap::new();
+    fatal.iter().for_each(|finding| *counts.entry(finding.code).or_default() += 1);
+    let error = StageError::new(Findings { counts, first: first.to_string() });
+    Err(error.hint(
+        "`pipeline logs` lists all of them; correct the files, or name the codes in `allow` to go on without the \
+         cases that are dropped",
+    ))
+}
+
+/// Refuses a split whose cases were all dropped.
+pub(super) fn check_splits(cases: &[Written]) -> Result<(), StageError> {
+    let empty = |split: &Split| !cases.iter().any(|case| case.split == *split);
+    let patients: BTreeSet<&str> = cases.iter().map(|case| case.patient.as_str()).collect();
+    match Split::ALL.into_iter().find(empty) {
+        Some(split) => Err(refused(DatasetsError::EmptySplit {
+            split,
+            n_cases: cases.len(),
+            n_patients: patients.len(),
+        })),
+        None => Ok(()),
+    }
+}
+
+/// Writes the report.
+pub(super) fn write_report(
+    out: &Out<IngestReport>,
+    findings: &[Finding],
+) -> Result<(), StageError> {
+    let table = table(findings).map_err(refused)?;
+    let content = table.write_parquet(&out.path("report.parquet")).map_err(refused)?;
+    out.content("report.parquet", content);
+    table.write_json_lines(&out.path("report.jsonl")).map_err(refused)?;
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    findings.iter().for_each(|finding| *counts.entry(finding.code.name()).or_default() += 1);
+    write_json(out, "summary.json", &json!({ "findings": findings.len(), "by_code": counts }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+    use datasets::{CaseImage, Image, Spacing};
+
+    use super::*;
+
+    fn written(case: &str, split: Split, digest: u8, channels: &[&str]) -> Written {
+        let image = CaseImage {
+            id: case.to_owned(),
+            patient: case.to_owned(),
+            dataset: "drawn".to_owned(),
+            split,
+            image: Image::filled([1, 1, 2], 0.0),
+            spacing: Spacing::unit(),
+        };
+        let channels = channels.iter().map(|name| ((*name).to_owned(), image.clone())).collect();
+        let case = FolderCase {
+            channels,
+            truth: Vec::new(),
+            raters: Vec::new(),
+            findings: Vec::new(),
+            digest: [digest; 32],
+        };
+        Written::of(&case, "file").unwrap()
+    }
+
+    #[test]
+    fn images_that_occur_twice_leak_only_across_splits() {
+        let cases = [
+            written("a", Split::Train, 1, &["0000", "0001"]),
+            written("b", Split::Train, 1, &["0000", "0001"]),
+            written("c", Split::Test, 1, &["0000", "0001"]),
+            written("d", Split::Test, 2, &["0000"]),
+        ];
+        let found = compare(&cases);
+        let rows: Vec<_> = found.iter().map(|f| (f.case.as_str(), f.code.name())).collect();
+        let expected =
+            [("b", "same_image"), ("c", "same_image_across_splits"), ("d", "channels_differ")];
+        assert_eq!(rows, expected);
+        let error = judge(&found, &[FindingCode::ChannelsDiffer]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("1 findings of the files are errors: 1 `same_image_across_splits`"),
+            "{error}"
+        );
+        let allowed = [FindingCode::ChannelsDiffer, FindingCode::SameImageAcrossSplits];
+        judge(&found, &allowed).unwrap();
+        let error = check_splits(&cases).unwrap_err().to_string();
+        assert_eq!(error, "split `val` has no case: 4 cases of 4 patients were given");
+    }
+}
