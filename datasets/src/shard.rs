@@ -23,8 +23,8 @@ pub(crate) use digest::Content;
 pub(crate) use file::{Layout, Source, write_batches};
 
 pub use describe::{ColumnDescription, ShardDescription, describe, pictures, rows_as_json};
-pub use images::{image_digest, read_images, write_images};
-pub use labels::{label_digest, read_labels, write_labels};
+pub use images::{ImageHead, image_digest, image_heads, read_image, read_images, write_images};
+pub use labels::{LabelHead, label_digest, label_heads, read_label, read_labels, write_labels};
 
 /// Largest number of voxels of one case that shards hold: 1024 slices of 1024 x 1024.
 pub const MAX_VOXELS: usize = 1 << 30;

@@ -157,6 +157,12 @@ impl<'a> Source<'a> {
         Ok(Self { path, builder })
     }
 
+    /// The same file with nothing but the row `nth`; rows before it in other row groups are not decoded.
+    pub(crate) fn only(mut self, nth: usize) -> Self {
+        self.builder = self.builder.with_offset(nth).with_limit(1);
+        self
+    }
+
     /// The columns of the file.
     pub(crate) fn schema(&self) -> &SchemaRef {
         self.builder.schema()

@@ -43,6 +43,58 @@ pub fn image_digest(cases: &[CaseImage]) -> [u8; 32] {
     digest(&sorted)
 }
 
+/// What a shard says of an image besides its voxels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ImageHead {
+    /// Id of the case.
+    pub id: String,
+    /// Id of the patient.
+    pub patient: String,
+    /// Name of the data set.
+    pub dataset: String,
+    /// Split of the case.
+    pub split: Split,
+    /// Axes, `[slice, row, column]`.
+    pub shape: [usize; 3],
+    /// Distance between voxels.
+    pub spacing: Spacing,
+}
+
+/// Reads what an image shard says of its images without decoding a voxel, in the order of its rows.
+///
+/// # Errors
+/// Those of [`read_images`] that do not concern voxels.
+pub fn image_heads(path: &Path) -> Result<Vec<ImageHead>, DatasetsError> {
+    let mut heads: Vec<ImageHead> = Vec::new();
+    Source::open(path)?.each_batch(&NEEDED[..NEEDED.len() - 1], |batch, first| {
+        let rows = Rows { path, batch, first };
+        for row in 0..batch.num_rows() {
+            heads.push(read_head(&rows, row)?);
+        }
+        Ok(true)
+    })?;
+    let mut ids = BTreeSet::new();
+    match heads.iter().find(|head| !ids.insert(&head.id)) {
+        Some(twice) => Err(DatasetsError::DuplicateCase { case: twice.id.clone() }),
+        None => Ok(heads),
+    }
+}
+
+/// Reads the image in the row `nth` of a shard, none beyond its end.
+///
+/// # Errors
+/// Those of [`read_images`].
+pub fn read_image(path: &Path, nth: usize) -> Result<Option<CaseImage>, DatasetsError> {
+    let mut found = None;
+    Source::open(path)?.only(nth).each_batch(&NEEDED, |batch, _| {
+        if batch.num_rows() > 0 {
+            found = Some(read_row(&Rows { path, batch, first: nth }, 0)?);
+        }
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
 /// Reads an image shard, in the order of its rows.
 ///
 /// # Errors
@@ -68,23 +120,28 @@ pub fn read_images(path: &Path) -> Result<Vec<CaseImage>, DatasetsError> {
     Ok(cases)
 }
 
-fn read_row(rows: &Rows<'_>, row: usize) -> Result<CaseImage, DatasetsError> {
+fn read_head(rows: &Rows<'_>, row: usize) -> Result<ImageHead, DatasetsError> {
     let id = rows.text("case_id", row)?.to_owned();
-    let shape = rows.shape(&id, row)?;
+    Ok(ImageHead {
+        shape: rows.shape(&id, row)?,
+        patient: rows.text("patient", row)?.to_owned(),
+        dataset: rows.text("dataset", row)?.to_owned(),
+        split: rows.word("split", &id, row, &Split::ALL.map(|split| (split.name(), split)))?,
+        spacing: rows.spacing(&id, row)?,
+        id,
+    })
+}
+
+fn read_row(rows: &Rows<'_>, row: usize) -> Result<CaseImage, DatasetsError> {
+    let ImageHead { id, patient, dataset, split, shape, spacing } = read_head(rows, row)?;
     let values = rows.voxels("data", &id, shape, row)?.ok_or_else(|| DatasetsError::NullValue {
         path: rows.path.to_owned(),
         column: "data".into(),
         row: rows.first + row,
     })?;
     check_voxels(rows.path, &id, "data", shape, &values, f32::is_finite)?;
-    Ok(CaseImage {
-        patient: rows.text("patient", row)?.to_owned(),
-        dataset: rows.text("dataset", row)?.to_owned(),
-        split: rows.word("split", &id, row, &Split::ALL.map(|split| (split.name(), split)))?,
-        spacing: rows.spacing(&id, row)?,
-        image: Grid::new(shape, values).expect("the count was checked"),
-        id,
-    })
+    let image = Grid::new(shape, values).expect("the count was checked");
+    Ok(CaseImage { id, patient, dataset, split, image, spacing })
 }
 
 /// Sorts the cases and refuses those that no shard can hold.
@@ -243,6 +300,13 @@ mod tests {
         let digest = write_images(&path, &cases).unwrap();
         let read = read_images(&path).unwrap();
         assert_eq!(read, [cases[1].clone(), cases[0].clone(), cases[2].clone()]);
+        let heads = image_heads(&path).unwrap();
+        for (nth, (case, head)) in read.iter().zip(&heads).enumerate() {
+            assert_eq!(read_image(&path, nth).unwrap().as_ref(), Some(case));
+            assert_eq!((&head.id, head.shape), (&case.id, case.image.shape()));
+            assert_eq!((head.split, head.spacing), (case.split, case.spacing));
+        }
+        assert_eq!((heads.len(), read_image(&path, 3).unwrap()), (3, None));
         assert_eq!(image_digest(&read), digest);
         let bytes = std::fs::read(&path).unwrap();
         let mut turned = cases.clone();

@@ -3,7 +3,7 @@
 //! Exact voxels lie in `data` as booleans, in two and three dimensions alike; a PNG of masks with one slice lies in
 //! `mask` for viewers. So a source that joins or leaves touches its own files only.
 
-use std::{path::Path, sync::Arc};
+use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, Int64Array, RecordBatch, StringArray},
@@ -22,14 +22,14 @@ use super::{
 };
 use crate::{CaseLabel, DatasetsError, Grid, SourceKind, Spacing, Split, picture};
 
-/// The columns that reading needs; the others repeat what they say, for viewers and queries.
+/// The columns that reading needs, those of [`LabelHead`] first; the others repeat what they say, for viewers and queries.
 const NEEDED: [&str; 11] = [
     "case_id",
     "source",
-    "source_kind",
     "structure",
     "split",
     "shape",
+    "source_kind",
     "spacing_mm",
     "voxels",
     "params",
@@ -65,6 +65,60 @@ pub fn label_digest(labels: &[CaseLabel]) -> [u8; 32] {
     digest(&sorted(labels))
 }
 
+/// What a shard says of a label besides its voxels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LabelHead {
+    /// Id of the case.
+    pub id: String,
+    /// Name of the source.
+    pub source: String,
+    /// What is outlined.
+    pub structure: String,
+    /// Split of the case.
+    pub split: Split,
+    /// Axes, `[slice, row, column]`.
+    pub shape: [usize; 3],
+}
+
+/// Reads what a label shard says of its labels without decoding a voxel, in the order of its rows.
+///
+/// # Errors
+/// Those of [`read_labels`] that do not concern voxels.
+pub fn label_heads(path: &Path) -> Result<Vec<LabelHead>, DatasetsError> {
+    let mut heads = Vec::new();
+    Source::open(path)?.each_batch(&NEEDED[..5], |batch, first| {
+        let rows = Rows { path, batch, first };
+        for row in 0..batch.num_rows() {
+            heads.push(read_head(&rows, row)?);
+        }
+        Ok(true)
+    })?;
+    let mut keys = BTreeSet::new();
+    match heads.iter().find(|head| !keys.insert([&head.id, &head.structure, &head.source])) {
+        Some(head) => Err(DatasetsError::DuplicateLabel {
+            case: head.id.clone(),
+            structure: head.structure.clone(),
+            source_name: head.source.clone(),
+        }),
+        None => Ok(heads),
+    }
+}
+
+/// Reads the label in the row `nth` of a shard, none beyond its end.
+///
+/// # Errors
+/// Those of [`read_labels`].
+pub fn read_label(path: &Path, nth: usize) -> Result<Option<CaseLabel>, DatasetsError> {
+    let mut found = None;
+    Source::open(path)?.only(nth).each_batch(&NEEDED, |batch, _| {
+        if batch.num_rows() > 0 {
+            found = Some(read_row(&Rows { path, batch, first: nth }, 0)?);
+        }
+        Ok(false)
+    })?;
+    Ok(found)
+}
+
 /// Reads a label shard, in the order of its rows.
 ///
 /// # Errors
@@ -85,24 +139,34 @@ pub fn read_labels(path: &Path) -> Result<Vec<CaseLabel>, DatasetsError> {
     }
 }
 
-fn read_row(rows: &Rows<'_>, row: usize) -> Result<CaseLabel, DatasetsError> {
+fn read_head(rows: &Rows<'_>, row: usize) -> Result<LabelHead, DatasetsError> {
     let id = rows.text("case_id", row)?.to_owned();
-    let shape = rows.shape(&id, row)?;
+    Ok(LabelHead {
+        shape: rows.shape(&id, row)?,
+        source: rows.text("source", row)?.to_owned(),
+        structure: rows.text("structure", row)?.to_owned(),
+        split: rows.word("split", &id, row, &Split::ALL.map(|split| (split.name(), split)))?,
+        id,
+    })
+}
+
+fn read_row(rows: &Rows<'_>, row: usize) -> Result<CaseLabel, DatasetsError> {
+    let LabelHead { id, source, structure, split, shape } = read_head(rows, row)?;
     let mask =
         Grid::new(shape, rows.bits("data", &id, shape, row)?).expect("the count was checked");
     let probability = rows
         .voxels("probability", &id, shape, row)?
         .map(|values| Grid::new(shape, values).expect("the count was checked"));
     let label = CaseLabel {
-        source: rows.text("source", row)?.to_owned(),
+        source,
         kind: rows.word(
             "source_kind",
             &id,
             row,
             &SourceKind::ALL.map(|kind| (kind.name(), kind)),
         )?,
-        structure: rows.text("structure", row)?.to_owned(),
-        split: rows.word("split", &id, row, &Split::ALL.map(|split| (split.name(), split)))?,
+        structure,
+        split,
         spacing: rows.spacing(&id, row)?,
         params: rows.text_or_none("params", row)?.map(str::to_owned),
         mask,
@@ -255,8 +319,6 @@ fn digest(sorted: &[&CaseLabel]) -> [u8; 32] {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::shard::tests_support::{label, scratch};
 
@@ -276,6 +338,13 @@ mod tests {
         let digest = write_labels(&path, &labels).unwrap();
         let read = read_labels(&path).unwrap();
         assert_eq!(read, [2, 1, 0, 3].map(|n: usize| labels[n].clone()));
+        let heads = label_heads(&path).unwrap();
+        for (nth, (label, head)) in read.iter().zip(&heads).enumerate() {
+            assert_eq!(read_label(&path, nth).unwrap().as_ref(), Some(label));
+            assert_eq!((&head.id, &head.source), (&label.id, &label.source));
+            assert_eq!((head.shape, head.split), (label.mask.shape(), label.split));
+        }
+        assert_eq!((heads.len(), read_label(&path, 4).unwrap()), (4, None));
         assert_eq!(label_digest(&read), digest);
         let bytes = std::fs::read(&path).unwrap();
         labels.reverse();

@@ -32,34 +32,65 @@ impl Channels {
     }
 }
 
+/// What belongs to one case: its image, or what is known of it.
+pub(crate) trait OfCase {
+    /// Id of the case.
+    fn id(&self) -> &str;
+    /// Axes of its image, `[slice, row, column]`.
+    fn shape(&self) -> [usize; 3];
+}
+
+impl OfCase for CaseImage {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        self.image.shape()
+    }
+}
+
 /// The cases of the first artifact, in its order, with the images of the others as further channels.
 ///
 /// # Errors
-/// Those of `read`; [`ShardsError::ChannelMissing`] and [`ShardsError::ChannelShape`] for images that do not belong
-/// together.
+/// Those of [`align`].
 pub(crate) fn join(
     inputs: &[Input],
     read: impl Fn(&Input) -> Result<Vec<CaseImage>, StageError>,
 ) -> Result<Vec<Channels>, StageError> {
+    let aligned = align(inputs, read)?.into_iter().filter_map(|channels| {
+        let mut channels = channels.into_iter();
+        let case = channels.next()?;
+        Some(Channels { case, others: channels.map(|case| case.image).collect() })
+    });
+    Ok(aligned.collect())
+}
+
+/// For each case of the first artifact, in its order, what every artifact has of it.
+///
+/// # Errors
+/// Those of `read`; [`ShardsError::ChannelMissing`] and [`ShardsError::ChannelShape`] for what does not belong together.
+pub(crate) fn align<T: OfCase>(
+    inputs: &[Input],
+    read: impl Fn(&Input) -> Result<Vec<T>, StageError>,
+) -> Result<Vec<Vec<T>>, StageError> {
     let Some((first, others)) = inputs.split_first() else { return Ok(Vec::new()) };
-    let mut cases: Vec<Channels> =
-        read(first)?.into_iter().map(|case| Channels { case, others: Vec::new() }).collect();
+    let mut cases: Vec<Vec<T>> = read(first)?.into_iter().map(|case| vec![case]).collect();
     for input in others {
-        let mut images: BTreeMap<String, Image> =
-            read(input)?.into_iter().map(|case| (case.id, case.image)).collect();
-        for Channels { case, others } in &mut cases {
+        let mut found: BTreeMap<String, T> =
+            read(input)?.into_iter().map(|case| (case.id().to_owned(), case)).collect();
+        for channels in &mut cases {
+            let (id, expected) = (channels[0].id().to_owned(), channels[0].shape());
             let (cell, first) = (input.cell.clone(), first.cell.clone());
-            let image = images.remove(&case.id).ok_or_else(|| {
-                let (cell, first) = (cell.clone(), first.clone());
-                StageError::new(ShardsError::ChannelMissing { case: case.id.clone(), cell, first })
-            })?;
-            let (expected, found) = (case.image.shape(), image.shape());
+            let Some(case) = found.remove(&id) else {
+                return Err(StageError::new(ShardsError::ChannelMissing { case: id, cell, first }));
+            };
+            let found = case.shape();
             if expected != found {
-                let case = case.id.clone();
-                let fault = ShardsError::ChannelShape { case, cell, first, expected, found };
+                let fault = ShardsError::ChannelShape { case: id, cell, first, expected, found };
                 return Err(StageError::new(fault));
             }
-            others.push(image);
+            channels.push(case);
         }
     }
     Ok(cases)

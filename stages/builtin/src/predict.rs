@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use datasets::shard::read_images;
 use engine::{Ctx, Input, Many, One, Out, Refusal, Stage, StageError, inputs, outputs};
-use nets::{NetsError, Precision, WindowConfig};
+use nets::{Precision, WindowConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,10 @@ use crate::{
     channels::join,
     kinds::{Labels, TestImages, Weights},
     shards::{refused, write_label_shard},
-    trained::{HALF, PREDICTION, Predicting, environment, in_pool, predict_case, read_weights},
+    trained::{
+        HALF, PREDICTION, Predicting, environment, in_pool, predict_case, read_weights,
+        window_refusal,
+    },
 };
 
 /// Settings of [`Predict`].
@@ -39,15 +42,6 @@ pub struct PredictConfig {
 
 fn half() -> f64 {
     HALF
-}
-
-fn refusal(error: &NetsError) -> Refusal {
-    match error {
-        NetsError::Config { field, expected, found } => {
-            Refusal::new(*field, format!("expected {expected}: got {found}"))
-        }
-        other => Refusal::new("window", other.to_string()),
-    }
 }
 
 fn prediction() -> String {
@@ -90,7 +84,11 @@ impl Stage for Predict {
             let message = format!("expected a probability between 0 and 1: got {found}");
             return Err(Refusal::new("threshold", message));
         }
-        config.window.iter().try_for_each(WindowConfig::validate).map_err(|error| refusal(&error))
+        config
+            .window
+            .iter()
+            .try_for_each(WindowConfig::validate)
+            .map_err(|error| window_refusal(&error))
     }
 
     fn environment(_: &PredictConfig) -> BTreeMap<String, String> {
@@ -111,7 +109,7 @@ impl Stage for Predict {
             let PredictConfig { threshold, source, window } = config;
             let predicting = Predicting { source, threshold: *threshold, windows: *window };
             for case in &cases {
-                labels.extend(predict_case(&mut model, &info, case, predicting)?);
+                labels.extend(predict_case(model.trainable_mut(), &info, case, predicting)?);
             }
             Ok(labels)
         })?;

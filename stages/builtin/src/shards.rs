@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use datasets::{
     CaseImage, CaseLabel, DatasetsError,
-    shard::{read_images, read_labels, write_images, write_labels},
+    shard::{
+        image_heads, label_heads, read_image, read_label, read_labels, write_images, write_labels,
+    },
 };
 use engine::{Ctx, Input, Out, StageError};
 use thiserror::Error;
@@ -101,6 +103,24 @@ pub enum ShardsError {
         /// The shape that differs.
         found: [usize; 3],
     },
+    /// A case that its shard no longer has.
+    #[error("case `{case}` is no longer in its shard")]
+    CaseGone {
+        /// The case.
+        case: String,
+    },
+    /// Cases that are too large for the memory that a training has for them.
+    #[error(
+        "one case takes {case_mib} MiB: reading the cases needs {needed_mib} MiB, and the training may use {found_mib}"
+    )]
+    CasesTooLarge {
+        /// Memory of a case.
+        case_mib: u64,
+        /// The least memory with which cases can be read.
+        needed_mib: u64,
+        /// Memory that the settings give.
+        found_mib: u64,
+    },
     /// A split without a case.
     #[error("split `{split}` has no case: the network cannot be {purpose} without one")]
     EmptySplit {
@@ -131,14 +151,15 @@ pub(crate) fn refused(error: DatasetsError) -> StageError {
     }
 }
 
-/// All images on a port, sorted by case id.
-pub(crate) fn images(input: &Input) -> Result<Vec<CaseImage>, StageError> {
-    let mut cases = Vec::new();
+/// The image of one case on a port, if there is any.
+pub(crate) fn images_of(input: &Input, case: &str) -> Result<Vec<CaseImage>, StageError> {
     for part in &input.parts {
-        cases.extend(read_images(&part.path).map_err(refused)?);
+        let heads = image_heads(&part.path).map_err(refused)?;
+        if let Some(row) = heads.iter().position(|head| head.id == case) {
+            return Ok(read_image(&part.path, row).map_err(refused)?.into_iter().collect());
+        }
     }
-    cases.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(cases)
+    Ok(Vec::new())
 }
 
 /// All labels on a port by (case, structure).
@@ -147,6 +168,18 @@ pub(crate) fn labels(input: &Input) -> Result<BTreeMap<(String, String), CaseLab
     for part in &input.parts {
         for label in read_labels(&part.path).map_err(refused)? {
             found.insert((label.id.clone(), label.structure.clone()), label);
+        }
+    }
+    Ok(found)
+}
+
+/// The labels of one case on a port.
+pub(crate) fn labels_of(input: &Input, case: &str) -> Result<Vec<CaseLabel>, StageError> {
+    let mut found = Vec::new();
+    for part in &input.parts {
+        let heads = label_heads(&part.path).map_err(refused)?;
+        for (row, _) in heads.iter().enumerate().filter(|(_, head)| head.id == case) {
+            found.extend(read_label(&part.path, row).map_err(refused)?);
         }
     }
     Ok(found)

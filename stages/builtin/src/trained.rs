@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use datasets::{CaseLabel, Image, Mask, SourceKind};
-use engine::{Ctx, Input, StageError};
-use nets::{Model, ModelInfo, Precision, WindowConfig, predict_image, read_model};
+use engine::{Ctx, Input, Refusal, StageError};
+use nets::{
+    Model, ModelInfo, NetsError, Precision, Trainable, WindowConfig, predict_image, read_model,
+};
 
 use crate::{channels::Channels, shards::ShardsError};
 
@@ -35,6 +37,16 @@ pub(crate) fn read_weights(input: &Input) -> Result<(Model, ModelInfo), StageErr
     read_model(&bytes).map_err(StageError::new)
 }
 
+/// Windows that are refused, under the key that they have in every stage.
+pub(crate) fn window_refusal(error: &NetsError) -> Refusal {
+    match error {
+        NetsError::Config { field, expected, found } => {
+            Refusal::new(*field, format!("expected {expected}: got {found}"))
+        }
+        other => Refusal::new("window", other.to_string()),
+    }
+}
+
 /// How predicted labels are made of probabilities.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Predicting<'a> {
@@ -54,21 +66,20 @@ impl Default for Predicting<'_> {
 
 /// One label a structure.
 pub(crate) fn predict_case(
-    model: &mut Model,
+    network: &mut dyn Trainable,
     info: &ModelInfo,
     channels: &Channels,
     predicting: Predicting<'_>,
 ) -> Result<Vec<CaseLabel>, StageError> {
     let Predicting { source, threshold, windows } = predicting;
     let case = &channels.case;
-    let expected = model.trainable().shape().n_channels;
+    let expected = network.shape().n_channels;
     if channels.n_channels() != expected {
         let found = channels.n_channels();
         return Err(StageError::new(ShardsError::ChannelCount { expected, found }));
     }
     let (image, shape) = (channels.normalised(), case.image.shape());
-    let maps = predict_image(model.trainable_mut(), &image, shape, windows.as_ref())
-        .map_err(StageError::new)?;
+    let maps = predict_image(network, &image, shape, windows.as_ref()).map_err(StageError::new)?;
     let n = info.structures.len().max(1);
     let trained = info.notes.get("primary_trained").is_none_or(|text| text == "true");
     let labels = info.structures.iter().enumerate().map(|(structure, name)| {

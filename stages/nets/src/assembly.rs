@@ -3,10 +3,11 @@
 //! Randomness: the order of an epoch is a function of (seed, epoch), the movement and the patch of a case of (seed,
 //! epoch, case id); nothing depends on what was drawn before.
 
-use std::ops::Range;
+use std::{ops::Range, sync::OnceLock};
 
 use crate::{
-    Batch, Placement, Samples, Streams, TrainingConfig, patches::Foreground, samples::Draw,
+    Batch, Case, NetsError, Placement, Samples, Streams, TrainingConfig, batch::Draw,
+    patches::foreground,
 };
 
 /// Settings, cases and randomness of the batches.
@@ -15,8 +16,8 @@ pub(crate) struct Assembly<'a> {
     config: &'a TrainingConfig,
     cases: &'a Samples,
     streams: Drawn<'a>,
-    /// Only where there are patches.
-    foreground: Option<Foreground>,
+    /// Of each case that has been seen, if there are patches: few numbers, so all of them stay.
+    foreground: Vec<OnceLock<Vec<u32>>>,
 }
 
 /// Streams, which have no text of their own.
@@ -29,13 +30,12 @@ impl std::fmt::Debug for Drawn<'_> {
 }
 
 impl<'a> Assembly<'a> {
-    /// Looks for foreground in the cases if there are patches.
     pub(crate) fn new(
         config: &'a TrainingConfig,
         cases: &'a Samples,
         streams: Streams<'a>,
     ) -> Self {
-        let foreground = config.patch.map(|_| Foreground::find(cases));
+        let foreground = (0..cases.n_cases()).map(|_| OnceLock::new()).collect();
         Self { config, cases, streams: Drawn(streams), foreground }
     }
 
@@ -45,17 +45,11 @@ impl<'a> Assembly<'a> {
     }
 
     /// The cases of every step of `epochs`, in order.
-    pub(crate) fn steps(self, epochs: Range<usize>) -> impl Iterator<Item = Filling<'a>> {
-        let (config, cases) = (self.config, self.cases);
-        let size = config.patch.map_or(cases.size, |patch| patch.size);
+    pub(crate) fn steps(&self, epochs: Range<usize>) -> impl Iterator<Item = Filling<'_>> {
         epochs.flat_map(move |epoch| {
             let order = self.order(epoch);
-            let ranges = batches(order.len(), config.batch_size).into_iter();
-            let draws = |range: Range<usize>| {
-                order[range].iter().map(|&case| self.draw(epoch, case)).collect()
-            };
-            let steps: Vec<Vec<Draw>> = ranges.map(draws).collect();
-            steps.into_iter().map(move |draws| Filling { cases, size, draws })
+            let ranges = batches(order.len(), self.config.batch_size).into_iter();
+            ranges.map(move |range| Filling { of: self, epoch, cases: order[range].to_vec() })
         })
     }
 
@@ -70,19 +64,20 @@ impl<'a> Assembly<'a> {
         order
     }
 
-    fn draw(&self, epoch: usize, case: usize) -> Draw {
-        let patch = self.config.patch.iter().zip(&self.foreground).next();
-        let corner = patch.map_or([0; 3], |(patch, foreground)| {
-            patch.corner((epoch, case), self.cases, foreground, self.streams.0)
+    fn draw(&self, epoch: usize, nth: usize, case: &Case) -> Draw {
+        let outline = self.cases.outline();
+        let corner = self.config.patch.map_or([0; 3], |patch| {
+            let pixels = self.foreground[nth].get_or_init(|| foreground(outline, case));
+            patch.corner((epoch, nth), outline, pixels, self.streams.0)
         });
-        Draw { case, placement: self.placement(epoch, case), corner }
+        Draw { placement: self.placement(epoch, nth), corner }
     }
 
-    fn placement(&self, epoch: usize, case: usize) -> Placement {
+    fn placement(&self, epoch: usize, nth: usize) -> Placement {
         if !self.config.augmentation.enabled {
             return Placement::default();
         }
-        let parts = [&*epoch.to_string(), &self.cases.ids[case]];
+        let parts = [&*epoch.to_string(), &self.cases.outline().ids[nth]];
         self.config.augmentation.draw(&mut *(self.streams.0)("nets.augment", &parts))
     }
 }
@@ -90,14 +85,25 @@ impl<'a> Assembly<'a> {
 /// What a batch is filled with.
 #[derive(Debug)]
 pub(crate) struct Filling<'a> {
-    cases: &'a Samples,
-    size: [usize; 3],
-    draws: Vec<Draw>,
+    of: &'a Assembly<'a>,
+    epoch: usize,
+    cases: Vec<usize>,
 }
 
 impl Filling<'_> {
-    pub(crate) fn put(&self, batch: &mut Batch) {
-        batch.fill(self.cases, self.size, &self.draws);
+    /// Replaces the content of `batch`; of the cases that do not stay in memory one is there at a time.
+    ///
+    /// # Errors
+    /// Those of [`Samples::case`].
+    pub(crate) fn put(self, batch: &mut Batch) -> Result<(), NetsError> {
+        let outline = self.of.cases.outline();
+        let size = self.of.config.patch.map_or(outline.size, |patch| patch.size);
+        batch.start(self.cases.len(), size, outline);
+        for (place, &nth) in self.cases.iter().enumerate() {
+            let case = self.of.cases.case(nth)?;
+            batch.put(place, &case, outline.size, self.of.draw(self.epoch, nth, &case));
+        }
+        Ok(())
     }
 }
 
@@ -125,17 +131,18 @@ mod tests {
     use super::*;
     use crate::{
         PatchConfig,
-        testing::{discs, streams},
+        testing::{drawn_discs, kept, streams},
     };
 
-    fn batches_of(config: &TrainingConfig, epochs: Range<usize>) -> Vec<Batch> {
-        let (cases, streams) = (discs(5, 16, 1), streams(3));
+    fn batches_of(config: &TrainingConfig, epochs: Range<usize>, n_kept: usize) -> Vec<Batch> {
+        let (cases, streams) = (kept(drawn_discs(5, 16, 1), n_kept), streams(3));
+        let assembly = Assembly::new(config, &cases, &streams);
         let filled = |filling: Filling<'_>| {
             let mut batch = Batch::default();
-            filling.put(&mut batch);
+            filling.put(&mut batch).unwrap();
             batch
         };
-        Assembly::new(config, &cases, &streams).steps(epochs).map(filled).collect()
+        assembly.steps(epochs).map(filled).collect()
     }
 
     #[test]
@@ -143,9 +150,10 @@ mod tests {
         let patch = PatchConfig { size: [1, 8, 8], foreground_share: 0.5, overlap: 0.25 };
         for patch in [None, Some(patch)] {
             let config = TrainingConfig { batch_size: 2, patch, ..TrainingConfig::default() };
-            let all = batches_of(&config, 0..3);
+            let all = batches_of(&config, 0..3, 5);
             assert_eq!(all.len(), 6);
-            assert_eq!(all[2..], batches_of(&config, 1..3));
+            assert_eq!(all[2..], batches_of(&config, 1..3, 5));
+            assert_eq!(all, batches_of(&config, 0..3, 2));
             assert_ne!(all[0], all[2]);
             assert_eq!(all[0].size, patch.map_or([1, 16, 16], |patch| patch.size));
         }

@@ -72,6 +72,15 @@ pub enum NetsError {
         /// Which set.
         split: &'static str,
     },
+    /// A case could not be read.
+    #[error("case `{case}` could not be read")]
+    CaseUnread {
+        /// Id of the case.
+        case: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A patch does not fit into the cases.
     #[error("a patch of {size:?} as [slice, row, column] does not fit into cases of {whole:?}")]
     Patch {

@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
 use crate::{
-    Architecture, AuxiliaryConfig, Axes, Checkpoint, Hooks, Model, ModelInfo, Outcome, PatchConfig,
-    Precision, QualityConfig, Samples, SingleConfig, TaskShape, Training, TrainingConfig,
-    UmaConfig, WindowConfig, mean_dice, predict_all, predict_image,
-    testing::stacks,
-    testing::{discs, streams},
+    Architecture, AuxiliaryConfig, Axes, Checkpoint, Hooks, MeanDice, Model, ModelInfo, Outcome,
+    PatchConfig, Precision, QualityConfig, Samples, SingleConfig, TaskShape, Training,
+    TrainingConfig, UmaConfig, WindowConfig,
+    testing::{discs, in_memory, kept, stacks, streams},
+    training::predict_each,
     write_model,
 };
 
@@ -43,7 +43,8 @@ fn train(
     };
     let mut hooks = Hooks { checkpoint: Some(&mut keep), ..Hooks::default() };
     let validation = Some(validation);
-    let training = Training { config, train, validation, recompute: false, streams: &streams };
+    let training =
+        Training { config, train, validation, recompute: false, readers: 2, streams: &streams };
     let outcome = training.run(model.trainable_mut(), &mut hooks, resume.as_ref()).unwrap();
     (model, outcome, kept)
 }
@@ -53,6 +54,16 @@ fn bytes(model: &Model) -> Vec<u8> {
         model.trainable(),
         &ModelInfo { structures: vec!["disc".into()], ..ModelInfo::default() },
     )
+}
+
+/// Mean Dice against the clean masks.
+fn dice(model: &mut Model, test: &Samples, windows: Option<&WindowConfig>) -> f64 {
+    let mut dice = MeanDice::default();
+    predict_each(model.trainable_mut(), test, 8, windows, |case, found| {
+        dice.add(found, case.truth.as_ref().unwrap(), 1);
+    })
+    .unwrap();
+    dice.mean()
 }
 
 #[test]
@@ -87,8 +98,7 @@ fn noisy_discs_are_learned() {
     for precision in [Precision::F32, Precision::Bf16] {
         let config = TrainingConfig { precision, ..config(12) };
         let (mut model, outcome, _) = train(&uma(), &config, (&cases, &validation), None);
-        let found = predict_all(model.trainable_mut(), &test, 8).unwrap();
-        let dice = mean_dice(&found, test.truth.as_ref().unwrap(), test.n_cases(), 1);
+        let dice = dice(&mut model, &test, None);
         assert!(outcome.primary_trained);
         assert!(dice > 0.9, "{precision:?}: {dice}, {:?}", outcome.metrics.last());
         let means = outcome.metrics.last().unwrap().quality.clone().unwrap();
@@ -123,27 +133,22 @@ fn deep() -> (Architecture, TrainingConfig) {
 
 #[test]
 fn volumes_are_learned_by_patches_and_predicted_by_windows() {
-    let (cases, validation, test) =
-        (stacks(16, 6, 32, 1), stacks(2, 6, 32, 2), stacks(4, 6, 32, 3));
+    let [cases, validation, test] =
+        [(16, 1), (2, 2), (4, 3)].map(|(n, seed)| in_memory(stacks(n, 6, 32, seed)));
     let (architecture, config) = deep();
     let (mut model, outcome, _) = train(&architecture, &config, (&cases, &validation), None);
     let windows = WindowConfig { size: [4, 16, 16], overlap: 0.5 };
-    let images = test.images.chunks_exact(test.image_len());
-    let found: Vec<f32> = images
-        .flat_map(|image| {
-            predict_image(model.trainable_mut(), image, test.size, Some(&windows)).unwrap()
-        })
-        .collect();
-    let dice = mean_dice(&found, test.truth.as_ref().unwrap(), test.n_cases(), 1);
+    let dice = dice(&mut model, &test, Some(&windows));
     assert!(dice > 0.8, "{dice}, {:?}", outcome.metrics.last());
 }
 
 #[test]
-fn threads_and_recomputing_leave_a_training_on_volumes_as_it_is() {
-    let (cases, validation) = (stacks(4, 6, 24, 1), stacks(1, 6, 24, 2));
+fn threads_memory_and_recomputing_leave_a_training_on_volumes_as_it_is() {
     let (architecture, config) = deep();
     let config = TrainingConfig { epochs: 2, ..config };
-    let run = |n_threads: usize, recompute: bool| {
+    let run = |n_threads: usize, recompute: bool, n_kept: usize, readers: usize| {
+        let cases = kept(stacks(4, 6, 24, 1), n_kept);
+        let validation = kept(stacks(2, 6, 24, 2), n_kept);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(n_threads).build().unwrap();
         pool.install(|| {
             let streams = streams(11);
@@ -153,12 +158,14 @@ fn threads_and_recomputing_leave_a_training_on_volumes_as_it_is() {
                 train: &cases,
                 validation: Some(&validation),
                 recompute,
+                readers,
                 streams: &streams,
             };
             training.run(model.trainable_mut(), &mut Hooks::default(), None).unwrap();
             bytes(&model)
         })
     };
-    let alone = run(1, false);
-    assert!(alone == run(3, false) && alone == run(2, true) && alone == run(16, false));
+    let alone = run(1, false, 4, 1);
+    assert!(alone == run(3, false, 4, 2) && alone == run(2, true, 0, 1));
+    assert!(alone == run(16, false, 1, 3));
 }

@@ -3,6 +3,7 @@
 mod assembly;
 mod augment;
 mod axes;
+mod batch;
 mod checkpoint;
 mod config;
 mod container;
@@ -34,6 +35,7 @@ mod windows;
 
 pub use augment::{AugmentationConfig, Placement};
 pub use axes::Axes;
+pub use batch::{Batch, MeanDice};
 pub use checkpoint::Checkpoint;
 pub use config::{
     AuemConfig, AuemDecoders, AuxiliaryConfig, ConsistencyConfig, SingleConfig, TaskShape,
@@ -56,10 +58,10 @@ pub use quality::{
     VarianceForm, calibration_maps, score_case, score_cases,
 };
 pub use real::Real;
-pub use samples::{Batch, Samples, mean_dice};
+pub use samples::{Case, Outline, ReadCase, ReadError, Samples};
 pub use schedule::{Ramp, RampShape, learning_rate};
 pub use single::SingleNet;
-pub use training::{CheckpointHook, HookError, Hooks, Outcome, Progress, Training, predict_all};
+pub use training::{CheckpointHook, HookError, Hooks, Outcome, Progress, Training};
 pub use training_config::{Selection, TrainingConfig};
 pub use uma::{Assessment, UmaNet};
 pub use unet::{Unet, UnetConfig, UnetError};

@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{NetsError, Samples, Streams};
+use crate::{Case, NetsError, Outline, Streams};
 
 /// A box of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,53 +72,43 @@ impl PatchConfig {
         NetsError::check("patch.overlap", "a share in [0, 0.95]", overlap, good)
     }
 
-    /// Corner of the patch of `case` in `epoch`, from the stream `nets.patch` of both.
+    /// Corner of the patch of the case `nth` in `epoch`, from the stream `nets.patch` of both.
     ///
     /// Four numbers: whether the centre is foreground, and the corner's axes or, of the first of them, which pixel.
     pub(crate) fn corner(
         &self,
-        (epoch, case): (usize, usize),
-        samples: &Samples,
-        foreground: &Foreground,
+        (epoch, nth): (usize, usize),
+        outline: &Outline,
+        pixels: &[u32],
         streams: Streams<'_>,
     ) -> [usize; 3] {
-        let mut uniform = streams("nets.patch", &[&epoch.to_string(), &samples.ids[case]]);
+        let mut uniform = streams("nets.patch", &[&epoch.to_string(), &outline.ids[nth]]);
         let (chance, place) = (uniform(), [uniform(), uniform(), uniform()]);
         let below = |number: f64, end: usize| ((number * end as f64) as usize).min(end - 1);
-        let room = [0, 1, 2].map(|axis| samples.size[axis].saturating_sub(self.size[axis]));
-        let pixels = &foreground.0[case];
+        let room = [0, 1, 2].map(|axis| outline.size[axis].saturating_sub(self.size[axis]));
         if chance >= self.foreground_share || pixels.is_empty() {
             return [0, 1, 2].map(|axis| below(place[axis], room[axis] + 1));
         }
-        let pixel = pixels[below(place[0], pixels.len())];
-        let [_, rows, columns] = samples.size;
+        let pixel = pixels[below(place[0], pixels.len())] as usize;
+        let [_, rows, columns] = outline.size;
         let centre = [pixel / (rows * columns), pixel / columns % rows, pixel % columns];
         [0, 1, 2].map(|axis| centre[axis].saturating_sub(self.size[axis] / 2).min(room[axis]))
     }
 }
 
-/// Pixels of each case that the vote marks, whatever the structure, at most [`MOST_PIXELS`] of them.
-#[derive(Debug)]
-pub(crate) struct Foreground(Vec<Vec<usize>>);
-
 /// Foreground pixels that are kept of a case, evenly spread over their order; nnU-Net keeps as many a class.
 const MOST_PIXELS: usize = 10_000;
 
-impl Foreground {
-    /// Looks through the labels of all cases.
-    pub(crate) fn find(samples: &Samples) -> Self {
-        let n_pixels = samples.size.iter().product::<usize>();
-        let of_case = |case: usize| {
-            let marked = |pixel: &usize| {
-                let first = (case * n_pixels + pixel) * samples.n_structures;
-                (first..first + samples.n_structures).any(|place| samples.is_voted(place))
-            };
-            let pixels: Vec<usize> = (0..n_pixels).filter(marked).collect();
-            let kept = pixels.len().min(MOST_PIXELS);
-            (0..kept).map(|nth| pixels[nth * pixels.len() / kept]).collect()
-        };
-        Self((0..samples.n_cases()).map(of_case).collect())
-    }
+/// Pixels of a case that the vote marks, whatever the structure, at most [`MOST_PIXELS`] of them.
+pub(crate) fn foreground(outline: &Outline, case: &Case) -> Vec<u32> {
+    let n_structures = outline.n_structures;
+    let is_marked = |pixel: &usize| {
+        (pixel * n_structures..(pixel + 1) * n_structures).any(|place| case.is_voted(place))
+    };
+    let pixels: Vec<u32> =
+        (0..outline.n_pixels()).filter(is_marked).map(|pixel| pixel as u32).collect();
+    let kept = pixels.len().min(MOST_PIXELS);
+    (0..kept).map(|nth| pixels[nth * pixels.len() / kept]).collect()
 }
 
 #[cfg(test)]
@@ -126,24 +116,24 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
     use super::*;
-    use crate::testing::{discs, streams};
+    use crate::testing::{drawn_discs, streams};
 
     const PATCH: PatchConfig =
         PatchConfig { size: [1, 8, 8], foreground_share: 1.0 / 3.0, overlap: 0.25 };
 
     fn corners(config: PatchConfig) -> Vec<[usize; 3]> {
-        let (samples, streams) = (discs(3, 32, 1), streams(1));
-        let foreground = Foreground::find(&samples);
+        let ((outline, cases), streams) = (drawn_discs(3, 32, 1), streams(1));
+        let pixels: Vec<Vec<u32>> = cases.iter().map(|case| foreground(&outline, case)).collect();
         let at = |nth: usize| (nth / 3, nth % 3);
-        (0..300).map(|nth| config.corner(at(nth), &samples, &foreground, &streams)).collect()
+        (0..300).map(|nth| config.corner(at(nth), &outline, &pixels[nth % 3], &streams)).collect()
     }
 
     #[test]
     fn patches_lie_in_the_case_and_a_third_is_centred_on_foreground() {
-        let samples = discs(3, 32, 1);
-        let vote = samples.majority_vote();
+        let (_, cases) = drawn_discs(3, 32, 1);
+        let votes: Vec<Vec<u8>> = cases.iter().map(Case::majority_vote).collect();
         let centred = |nth: usize, corner: &[usize; 3]| {
-            vote[(nth % 3) * 1024 + (corner[1] + 4) * 32 + corner[2] + 4] > 0
+            votes[nth % 3][(corner[1] + 4) * 32 + corner[2] + 4] > 0
         };
         let corners = corners(PATCH);
         assert!(corners.iter().all(|&[slice, row, column]| slice == 0 && row < 25 && column < 25));

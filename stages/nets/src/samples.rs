@@ -1,13 +1,47 @@
-//! Cases for training as plain buffers, batches of them, their majority vote and their Dice.
+//! A set of cases: what is known of them all, and their voxels, which are read when they are needed.
+//!
+//! The first cases stay in memory, as many as the set was told to keep; the others are read again by whoever asks. Each
+//! epoch needs every case once and in an order of its own, so no other choice of cases would be read less often.
 
-use kernels::Volume;
+use std::{
+    panic::resume_unwind,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::sync_channel,
+    },
+};
 
-use crate::{NetsError, Placement, Region, TaskShape};
+use crate::{NetsError, TaskShape};
 
-/// A set of cases of one size, held in memory.
+/// One case in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Samples {
-    /// One id per case; a key of the augmentation's randomness.
+pub struct Case {
+    /// Image `[slice, row, column, channel]`, finite, normalized by whoever reads it.
+    pub image: Vec<f32>,
+    /// Per source, a label `[slice, row, column, structure]` of 0 and 1.
+    pub labels: Vec<Vec<u8>>,
+    /// Clean mask shaped as a label, for validation only; never seen by a network.
+    pub truth: Option<Vec<u8>>,
+}
+
+impl Case {
+    /// Whether more than half of the sources mark the place `place` of their labels; a tie is background.
+    pub(crate) fn is_voted(&self, place: usize) -> bool {
+        2 * self.labels.iter().filter(|label| label[place] > 0).count() > self.labels.len()
+    }
+
+    /// Pixels that more than half of the sources mark, shaped as a label.
+    pub fn majority_vote(&self) -> Vec<u8> {
+        let len = self.labels.first().map_or(0, Vec::len);
+        (0..len).map(|place| u8::from(self.is_voted(place))).collect()
+    }
+}
+
+/// What is known of a set of cases of one size before any of them is read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outline {
+    /// One id per case; a key of the randomness of patches and movements.
     pub ids: Vec<String>,
     /// Axes of every case, `[slice, row, column]`; 2-D has one slice.
     pub size: [usize; 3],
@@ -15,295 +49,332 @@ pub struct Samples {
     pub n_channels: usize,
     /// Structures of every label.
     pub n_structures: usize,
-    /// Images `[case, slice, row, column, channel]`, finite, normalized by the caller.
-    pub images: Vec<f32>,
-    /// Per source, labels `[case, slice, row, column, structure]` of 0 and 1.
-    pub labels: Vec<Vec<u8>>,
-    /// Clean masks shaped as a label, for validation only; never seen by a network.
-    pub truth: Option<Vec<u8>>,
+    /// Labels of every case.
+    pub n_sources: usize,
+    /// Whether the cases have clean masks.
+    pub has_truth: bool,
 }
 
-impl Samples {
-    /// Number of cases.
-    pub fn n_cases(&self) -> usize {
-        self.ids.len()
-    }
-
+impl Outline {
     /// Numbers that a network for these cases is built with.
     pub fn shape(&self) -> TaskShape {
         TaskShape {
             n_channels: self.n_channels,
             n_structures: self.n_structures,
-            n_sources: self.labels.len(),
+            n_sources: self.n_sources,
         }
+    }
+
+    /// Pixels of one case.
+    pub fn n_pixels(&self) -> usize {
+        self.size.iter().product()
     }
 
     /// Values of one mask.
     pub(crate) fn mask_len(&self) -> usize {
-        self.size.iter().product::<usize>() * self.n_structures
+        self.n_pixels() * self.n_structures
     }
 
     /// Values of one image.
     pub(crate) fn image_len(&self) -> usize {
-        self.size.iter().product::<usize>() * self.n_channels
+        self.n_pixels() * self.n_channels
     }
 
-    /// Checks lengths, that images are finite and that masks hold 0 and 1 only.
+    /// Bytes of one case in memory.
+    pub fn case_bytes(&self) -> u64 {
+        let masks = self.n_sources + usize::from(self.has_truth);
+        (size_of::<f32>() * self.image_len() + masks * self.mask_len()) as u64
+    }
+
+    /// Checks that there are channels, structures, sources and pixels; a set may have no case.
     ///
     /// # Errors
-    /// [`NetsError::Shape`], [`NetsError::ImageNotFinite`] or [`NetsError::LabelValue`] for the first fault
-    /// (the clean masks count as the source after the last).
+    /// [`NetsError::Config`] for the first that is missing.
     pub fn validate(&self) -> Result<(), NetsError> {
         self.shape().validate()?;
-        let [slices, rows, columns] = self.size;
-        for (field, value) in [("slices", slices), ("rows", rows), ("columns", columns)] {
-            NetsError::check(field, "at least 1", value, value > 0)?;
-        }
-        let n_cases = self.n_cases();
-        let image = [n_cases, slices, rows, columns, self.n_channels];
-        let axes = "[case, slice, row, column, channel]";
-        NetsError::check_len("images", axes, &image, self.images.len())?;
-        self.check_finite()?;
-        let mask = [n_cases, slices, rows, columns, self.n_structures];
-        let axes = "[case, slice, row, column, structure]";
-        for (source_idx, label) in self.labels.iter().chain(&self.truth).enumerate() {
-            NetsError::check_len(
-                &format!("labels of source {source_idx}"),
-                axes,
-                &mask,
-                label.len(),
-            )?;
-            if let Some(place) = label.iter().position(|&value| value > 1) {
-                let case = self.ids[place / self.mask_len()].clone();
-                return Err(NetsError::LabelValue { case, source_idx, found: label[place] });
-            }
+        for (field, side) in ["slices", "rows", "columns"].into_iter().zip(self.size) {
+            NetsError::check(field, "at least 1", side, side > 0)?;
         }
         Ok(())
     }
 
-    fn check_finite(&self) -> Result<(), NetsError> {
-        let Some(place) = self.images.iter().position(|value| !value.is_finite()) else {
-            return Ok(());
+    /// Checks lengths, that the image is finite and that masks hold 0 and 1 only.
+    ///
+    /// # Errors
+    /// [`NetsError::Count`], [`NetsError::Shape`], [`NetsError::ImageNotFinite`] or [`NetsError::LabelValue`] for the
+    /// first fault (the clean mask counts as the source after the last).
+    fn check(&self, nth: usize, case: &Case) -> Result<(), NetsError> {
+        let [slices, rows, columns] = self.size;
+        let image = [slices, rows, columns, self.n_channels];
+        NetsError::check_len("image", "[slice, row, column, channel]", &image, case.image.len())?;
+        if let Some(place) = case.image.iter().position(|value| !value.is_finite()) {
+            let pixel = place / self.n_channels;
+            return Err(NetsError::ImageNotFinite {
+                case: self.ids[nth].clone(),
+                slice: pixel / (rows * columns),
+                row: pixel / columns % rows,
+                column: pixel % columns,
+                channel: place % self.n_channels,
+            });
+        }
+        let (expected, found) = (self.n_sources, case.labels.len());
+        if expected != found {
+            return Err(NetsError::Count { what: "sources", expected, found });
+        }
+        if self.has_truth != case.truth.is_some() {
+            let (expected, found) = (usize::from(self.has_truth), usize::from(!self.has_truth));
+            return Err(NetsError::Count { what: "clean masks of a case", expected, found });
+        }
+        let mask = [slices, rows, columns, self.n_structures];
+        for (source_idx, label) in case.labels.iter().chain(&case.truth).enumerate() {
+            let name = format!("label of source {source_idx}");
+            NetsError::check_len(&name, "[slice, row, column, structure]", &mask, label.len())?;
+            if let Some(&found) = label.iter().find(|&&value| value > 1) {
+                let case = self.ids[nth].clone();
+                return Err(NetsError::LabelValue { case, source_idx, found });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a case could not be read.
+pub type ReadError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Reads cases from wherever they lie.
+pub trait ReadCase: Send + Sync {
+    /// The case at `nth` of the outline; the same whenever it is asked for.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being read.
+    fn read(&self, nth: usize) -> Result<Arc<Case>, ReadError>;
+}
+
+/// Cases that are in memory already.
+impl ReadCase for Vec<Arc<Case>> {
+    fn read(&self, nth: usize) -> Result<Arc<Case>, ReadError> {
+        Ok(Arc::clone(&self[nth]))
+    }
+}
+
+/// A set of cases of one size, some of them in memory.
+pub struct Samples {
+    outline: Outline,
+    reader: Box<dyn ReadCase>,
+    /// The first cases, those that stay once they were read.
+    kept: Vec<OnceLock<Arc<Case>>>,
+}
+
+impl std::fmt::Debug for Samples {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut fields = formatter.debug_struct("Samples");
+        fields.field("outline", &self.outline).field("n_kept", &self.kept.len());
+        fields.finish_non_exhaustive()
+    }
+}
+
+impl Samples {
+    /// The cases of `outline`, of which the first `n_kept` stay in memory once they were read.
+    pub fn new(outline: Outline, reader: impl ReadCase + 'static, n_kept: usize) -> Self {
+        let n_kept = n_kept.min(outline.ids.len());
+        let kept = (0..n_kept).map(|_| OnceLock::new()).collect();
+        Self { outline, reader: Box::new(reader), kept }
+    }
+
+    /// What is known of the cases.
+    pub fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    /// Number of cases.
+    pub fn n_cases(&self) -> usize {
+        self.outline.ids.len()
+    }
+
+    /// Whether a case may have to be read again.
+    pub fn is_streamed(&self) -> bool {
+        self.kept.len() < self.n_cases()
+    }
+
+    /// The case at `nth`, from memory or read and checked.
+    ///
+    /// # Errors
+    /// [`NetsError::CaseUnread`], and [`NetsError::Count`], [`NetsError::Shape`], [`NetsError::ImageNotFinite`] and
+    /// [`NetsError::LabelValue`] for a case that is not as the outline says.
+    pub fn case(&self, nth: usize) -> Result<Arc<Case>, NetsError> {
+        let place = self.kept.get(nth);
+        if let Some(case) = place.and_then(OnceLock::get) {
+            return Ok(Arc::clone(case));
+        }
+        let case = self.reader.read(nth).map_err(|source| {
+            let case = self.outline.ids[nth].clone();
+            NetsError::CaseUnread { case, source }
+        })?;
+        self.outline.check(nth, &case)?;
+        Ok(place.map_or_else(
+            || Arc::clone(&case),
+            |place| Arc::clone(place.get_or_init(|| Arc::clone(&case))),
+        ))
+    }
+
+    /// Reads and checks what stays in memory by `n_threads` threads, so that faults are found before the first step.
+    ///
+    /// # Errors
+    /// Those of [`Outline::validate`], and those of [`Samples::case`] for the first case with a fault.
+    pub fn load(&self, n_threads: usize) -> Result<(), NetsError> {
+        self.outline.validate()?;
+        let next = AtomicUsize::new(0);
+        // Cases are taken in order and a thread stops at nothing but a fault, so the first fault is always met.
+        let work = || loop {
+            let nth = next.fetch_add(1, Ordering::Relaxed);
+            if nth >= self.kept.len() {
+                return None;
+            }
+            if let Err(fault) = self.case(nth) {
+                return Some((nth, fault));
+            }
         };
-        let (case, pixel) = (place / self.image_len(), place % self.image_len() / self.n_channels);
-        let [_, rows, columns] = self.size;
-        Err(NetsError::ImageNotFinite {
-            case: self.ids[case].clone(),
-            slice: pixel / (rows * columns),
-            row: pixel / columns % rows,
-            column: pixel % columns,
-            channel: place % self.n_channels,
+        std::thread::scope(|scope| {
+            let n_threads = n_threads.clamp(1, self.kept.len().max(1));
+            let threads: Vec<_> = (0..n_threads).map(|_| scope.spawn(work)).collect();
+            let ends = threads.into_iter().map(|thread| thread.join());
+            let faults = ends.filter_map(|end| end.unwrap_or_else(|panic| resume_unwind(panic)));
+            faults.min_by_key(|(nth, _)| *nth).map_or(Ok(()), |(_, fault)| Err(fault))
         })
     }
 
-    /// Pixels that more than half of the sources mark, shaped as a label; a tie is background.
-    pub fn majority_vote(&self) -> Vec<u8> {
-        let len = self.n_cases() * self.mask_len();
-        (0..len).map(|place| u8::from(self.is_voted(place))).collect()
-    }
-
-    /// Whether more than half of the sources mark the place `place` of their labels.
-    pub(crate) fn is_voted(&self, place: usize) -> bool {
-        2 * self.labels.iter().filter(|label| label[place] > 0).count() > self.labels.len()
-    }
-}
-
-/// A case of a batch: which one, how it is moved, and where the part that is seen begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Draw {
-    pub(crate) case: usize,
-    pub(crate) placement: Placement,
-    /// First slice, row and column.
-    pub(crate) corner: [usize; 3],
-}
-
-/// Cases on their way through a network, as f32.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Batch {
-    /// Number of cases.
-    pub n_cases: usize,
-    /// Axes of every case, `[slice, row, column]`; 2-D has one slice.
-    pub size: [usize; 3],
-    /// Images `[case, slice, row, column, channel]`.
-    pub images: Vec<f32>,
-    /// Per source, labels `[case, slice, row, column, structure]` in [0, 1].
-    pub labels: Vec<Vec<f32>>,
-}
-
-impl Batch {
-    /// Axes of the whole batch.
-    pub fn volume(&self) -> Volume {
-        let [slices, rows, columns] = self.size;
-        Volume { batch: self.n_cases, slices, rows, columns }
-    }
-
-    /// Pixels of one case.
-    pub(crate) fn n_pixels(&self) -> usize {
-        self.size.iter().product()
-    }
-
-    /// Checks that there is a pixel, the number of sources, and all lengths.
+    /// Calls `take` with all cases in order; while it works on one, the next is read if it is not in memory.
     ///
     /// # Errors
-    /// [`NetsError::Count`] or [`NetsError::Shape`] for the first fault.
-    pub fn check(&self, shape: TaskShape) -> Result<(), NetsError> {
-        if self.volume().n_pixels() == 0 {
-            return Err(NetsError::Empty { split: "batch" });
+    /// Those of [`Samples::case`] and of `take`.
+    pub fn each(
+        &self,
+        mut take: impl FnMut(usize, &Case) -> Result<(), NetsError>,
+    ) -> Result<(), NetsError> {
+        if !self.is_streamed() {
+            return (0..self.n_cases()).try_for_each(|nth| take(nth, &*self.case(nth)?));
         }
-        let (expected, found) = (shape.n_sources, self.labels.len());
-        if expected != found {
-            return Err(NetsError::Count { what: "sources of a batch", expected, found });
-        }
-        let [slices, rows, columns] = self.size;
-        let image = [self.n_cases, slices, rows, columns, shape.n_channels];
-        let axes = "[case, slice, row, column, channel]";
-        NetsError::check_len("images", axes, &image, self.images.len())?;
-        let mask = [self.n_cases, slices, rows, columns, shape.n_structures];
-        let axes = "[case, slice, row, column, structure]";
-        self.labels
-            .iter()
-            .try_for_each(|label| NetsError::check_len("labels", axes, &mask, label.len()))
+        std::thread::scope(|scope| {
+            // Nothing waits in the channel: besides the case at work one more is in memory.
+            let (read, ready) = sync_channel(0);
+            scope.spawn(move || {
+                for nth in 0..self.n_cases() {
+                    let case = self.case(nth);
+                    let is_last = case.is_err();
+                    if read.send(case).is_err() || is_last {
+                        break;
+                    }
+                }
+            });
+            ready.into_iter().enumerate().try_for_each(|(nth, case)| take(nth, &*case?))
+        })
     }
-
-    /// Replaces the content by parts of axes `size` of `samples`, as `draws` say; memory is reused.
-    pub(crate) fn fill(&mut self, samples: &Samples, size: [usize; 3], draws: &[Draw]) {
-        (self.n_cases, self.size) = (draws.len(), size);
-        let region = |draw: &Draw| Region { whole: samples.size, corner: draw.corner, size };
-        let n_pixels = self.n_pixels();
-        let [image_len, mask_len] =
-            [samples.n_channels, samples.n_structures].map(|depth| n_pixels * depth);
-        let (whole_image, whole_mask) = (samples.image_len(), samples.mask_len());
-        self.images.resize(draws.len() * image_len, 0.0);
-        self.labels.resize_with(samples.labels.len(), Vec::new);
-        for (draw, target) in draws.iter().zip(self.images.chunks_exact_mut(image_len.max(1))) {
-            let source = &samples.images[draw.case * whole_image..][..whole_image];
-            draw.placement.move_image(source, region(draw), target);
-        }
-        for (label, target) in samples.labels.iter().zip(&mut self.labels) {
-            target.resize(draws.len() * mask_len, 0.0);
-            for (draw, target) in draws.iter().zip(target.chunks_exact_mut(mask_len.max(1))) {
-                let source = &label[draw.case * whole_mask..][..whole_mask];
-                draw.placement.move_mask(source, region(draw), target);
-            }
-        }
-    }
-
-    /// Number of masks, and how many of them have no foreground.
-    pub(crate) fn count_empty(&self) -> (usize, usize) {
-        let len = self.labels.first().map_or(0, Vec::len) / self.n_cases.max(1);
-        let masks = self.labels.iter().flat_map(|label| label.chunks_exact(len.max(1)));
-        let (mut n_masks, mut n_empty) = (0, 0);
-        for mask in masks {
-            n_masks += 1;
-            n_empty += usize::from(mask.iter().all(|&value| value < 0.5));
-        }
-        (n_masks, n_empty)
-    }
-}
-
-/// Mean Dice over cases and structures of `probabilities > ½` against `reference`, both `[case, pixel, structure]`.
-///
-/// Two empty masks score 1; no case scores 0.
-///
-/// # Examples
-/// ```
-/// // One case of three pixels: two found, one expected, one in common.
-/// let dice = nets::mean_dice(&[0.9, 0.8, 0.1], &[1, 0, 0], 1, 1);
-/// assert_eq!(dice, 2.0 / 3.0);
-/// ```
-pub fn mean_dice(
-    probabilities: &[f32],
-    reference: &[u8],
-    n_cases: usize,
-    n_structures: usize,
-) -> f64 {
-    let len = reference.len() / n_cases.max(1);
-    let (mut sum, mut n_scores) = (0.0, 0usize);
-    for (found, expected) in
-        probabilities.chunks_exact(len.max(1)).zip(reference.chunks_exact(len.max(1)))
-    {
-        for structure in 0..n_structures {
-            let (mut both, mut each) = (0usize, 0usize);
-            for place in (structure..len).step_by(n_structures) {
-                let (found, expected) = (found[place] > 0.5, expected[place] > 0);
-                both += usize::from(found && expected);
-                each += usize::from(found) + usize::from(expected);
-            }
-            sum += if each == 0 { 1.0 } else { 2.0 * both as f64 / each as f64 };
-            n_scores += 1;
-        }
-    }
-    sum / n_scores.max(1) as f64
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
+    use std::sync::atomic::Ordering::Relaxed;
+
     use super::*;
 
-    fn two_cases() -> Samples {
-        Samples {
-            ids: vec!["a".into(), "b".into()],
+    fn outline(n_cases: usize) -> Outline {
+        Outline {
+            ids: (0..n_cases).map(|nth| format!("case-{nth}")).collect(),
             size: [1, 1, 2],
             n_channels: 1,
             n_structures: 1,
-            images: vec![0.0, 1.0, 2.0, 3.0],
-            labels: vec![vec![1, 1, 0, 0], vec![1, 0, 1, 0]],
-            truth: None,
+            n_sources: 2,
+            has_truth: false,
         }
+    }
+
+    fn case(first: f32) -> Case {
+        Case { image: vec![first, first + 1.0], labels: vec![vec![1, 1], vec![1, 0]], truth: None }
     }
 
     #[test]
     fn votes_are_strict() {
-        let mut samples = two_cases();
-        assert_eq!(samples.majority_vote(), [1, 0, 0, 0]);
-        samples.labels.push(vec![1, 1, 1, 0]);
-        assert_eq!(samples.majority_vote(), [1, 1, 1, 0]);
+        let mut drawn = case(0.0);
+        assert_eq!(drawn.majority_vote(), [1, 0]);
+        drawn.labels.push(vec![0, 1]);
+        assert_eq!(drawn.majority_vote(), [1, 1]);
     }
 
     #[test]
-    fn faults_are_named() {
-        assert!(two_cases().validate().is_ok());
-        let mut samples = two_cases();
-        samples.labels[1].pop();
-        assert!(matches!(samples.validate(), Err(NetsError::Shape { expected: 4, found: 3, .. })));
-        let mut samples = two_cases();
-        samples.labels[1][2] = 255;
-        let fault = samples.validate().unwrap_err();
+    fn faults_are_named_when_a_case_is_read() {
+        let read = |case: Case| Samples::new(outline(1), vec![Arc::new(case)], 1).load(1);
+        assert!(read(case(0.0)).is_ok());
+        let mut short = case(0.0);
+        short.labels[1].pop();
+        assert!(matches!(read(short), Err(NetsError::Shape { expected: 2, found: 1, .. })));
+        let fewer = Case { labels: vec![vec![0, 0]], ..case(0.0) };
+        assert!(matches!(read(fewer), Err(NetsError::Count { what: "sources", .. })));
+        let more = Case { truth: Some(vec![0, 0]), ..case(0.0) };
+        assert!(matches!(read(more), Err(NetsError::Count { expected: 0, found: 1, .. })));
+        let mut grey = case(0.0);
+        grey.labels[1][1] = 255;
+        let fault = read(grey).unwrap_err();
         assert!(
-            matches!(fault, NetsError::LabelValue { ref case, source_idx: 1, found: 255 } if case == "b")
+            matches!(fault, NetsError::LabelValue { ref case, source_idx: 1, found: 255 } if case == "case-0")
         );
-        let mut samples = two_cases();
-        samples.images[3] = f32::NAN;
-        let fault = samples.validate().unwrap_err();
+        let fault = read(Case { image: vec![0.0, f32::NAN], ..case(0.0) }).unwrap_err();
         assert_eq!(
             fault.to_string(),
-            "image of case `b` is not finite at slice 0, row 0, column 1, channel 0"
+            "image of case `case-0` is not finite at slice 0, row 0, column 1, channel 0"
         );
+        let flat = Outline { size: [1, 0, 2], ..outline(0) };
+        assert!(matches!(flat.validate(), Err(NetsError::Config { field: "rows", .. })));
+    }
+
+    /// Gives every case and counts how often each was asked for; fails at the case `fails_at`.
+    struct Counting {
+        reads: Arc<Vec<AtomicUsize>>,
+        fails_at: usize,
+    }
+
+    impl ReadCase for Counting {
+        fn read(&self, nth: usize) -> Result<Arc<Case>, ReadError> {
+            self.reads[nth].fetch_add(1, Relaxed);
+            if nth == self.fails_at { Err("gone".into()) } else { Ok(Arc::new(case(nth as f32))) }
+        }
     }
 
     #[test]
-    fn batches_take_cases_in_the_order_asked_for() {
-        let mut batch = Batch::default();
-        let case = |case| Draw { case, ..Draw::default() };
-        batch.fill(&two_cases(), [1, 1, 2], &[case(1), case(0)]);
-        assert_eq!(batch.images, [2.0, 3.0, 0.0, 1.0]);
-        assert_eq!(batch.labels, [[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 1.0, 0.0]]);
-        assert_eq!(batch.count_empty(), (4, 1));
-        let right = |case| Draw { corner: [0, 0, 1], ..Draw { case, ..Draw::default() } };
-        batch.fill(&two_cases(), [1, 1, 1], &[right(1), right(0), right(1)]);
-        assert_eq!((batch.n_cases, batch.size), (3, [1, 1, 1]));
-        assert_eq!(batch.images, [3.0, 1.0, 3.0]);
-        assert_eq!(batch.labels, [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]);
+    fn what_is_kept_is_read_once_and_the_rest_whenever_it_is_needed() {
+        let reads: Arc<Vec<AtomicUsize>> = Arc::new((0..5).map(|_| AtomicUsize::new(0)).collect());
+        let reader = Counting { reads: Arc::clone(&reads), fails_at: usize::MAX };
+        let samples = Samples::new(outline(5), reader, 2);
+        assert!(samples.is_streamed());
+        samples.load(3).unwrap();
+        for _ in 0..3 {
+            let mut seen = Vec::new();
+            samples.each(|nth, case| Ok(seen.push((nth, case.image[0])))).unwrap();
+            assert_eq!(seen, [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]);
+        }
+        let reads: Vec<usize> = reads.iter().map(|count| count.load(Relaxed)).collect();
+        assert_eq!(reads, [1, 1, 3, 3, 3]);
+        assert_eq!(samples.outline().case_bytes(), 2 * 4 + 2 * 2);
     }
 
     #[test]
-    fn dice_is_a_mean_over_cases_and_structures() {
-        let found = [0.9, 0.1, 0.9, 0.1, 0.1, 0.1, 0.1, 0.1];
-        let expected = [1, 0, 0, 0, 0, 0, 0, 0];
-        let dice = mean_dice(&found, &expected, 2, 2);
-        assert!((dice - (2.0 / 3.0 + 1.0 + 1.0 + 1.0) / 4.0).abs() < 1e-12);
-        assert_eq!(mean_dice(&[], &[], 0, 1), 0.0);
+    fn a_case_that_cannot_be_read_ends_the_pass_with_its_id() {
+        for n_kept in [0, 5] {
+            let reads = Arc::new((0..5).map(|_| AtomicUsize::new(0)).collect());
+            let samples = Samples::new(outline(5), Counting { reads, fails_at: 3 }, n_kept);
+            if n_kept > 0 {
+                let fault = samples.load(2).unwrap_err();
+                assert!(
+                    matches!(fault, NetsError::CaseUnread { ref case, .. } if case == "case-3")
+                );
+            }
+            let mut n_taken = 0;
+            let fault = samples.each(|_, _| Ok(n_taken += 1)).unwrap_err();
+            assert!(matches!(fault, NetsError::CaseUnread { ref case, .. } if case == "case-3"));
+            assert_eq!(n_taken, 3);
+            let refused = samples.each(|_, _| Err(NetsError::Empty { split: "test" }));
+            assert!(matches!(refused, Err(NetsError::Empty { .. })));
+        }
     }
 }

@@ -1,11 +1,14 @@
 //! What the tests of this crate share: random streams, noisy discs, and a model of three numbers.
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
+use std::sync::Arc;
+
 use kernels::Volume;
 
 use crate::{
-    Architecture, Batch, Execution, Layout, LossConfig, LossTerms, NetsError, Parameters, Samples,
-    SingleConfig, StepAt, StepReport, TaskShape, Trainable, model::probabilities,
+    Architecture, Batch, Case, Execution, Layout, LossConfig, LossTerms, NetsError, Outline,
+    Parameters, Samples, SingleConfig, StepAt, StepReport, TaskShape, Trainable, batch::Draw,
+    model::probabilities,
 };
 
 /// Random streams for tests: FNV-1a of the key, then SplitMix64.
@@ -25,18 +28,21 @@ pub(crate) fn streams(seed: u64) -> impl Fn(&str, &[&str]) -> Box<dyn FnMut() ->
 }
 
 /// `n_cases` bright discs on noise with three sources: too large, shifted, and half erased; clean masks as truth.
-pub(crate) fn discs(n_cases: usize, side: usize, seed: u64) -> Samples {
+pub(crate) fn drawn_discs(n_cases: usize, side: usize, seed: u64) -> (Outline, Vec<Case>) {
     let streams = streams(seed);
-    let mut samples = Samples {
+    let mut outline = Outline {
         size: [1, side, side],
         n_channels: 1,
         n_structures: 1,
-        labels: vec![Vec::new(); 3],
-        truth: Some(Vec::new()),
-        ..Samples::default()
+        n_sources: 3,
+        has_truth: true,
+        ..Outline::default()
     };
-    for case in 0..n_cases {
-        let id = format!("disc-{case}");
+    let mut cases = Vec::new();
+    for nth in 0..n_cases {
+        let id = format!("disc-{nth}");
+        let mut case = Case { labels: vec![Vec::new(); 3], ..Case::default() };
+        let mut truth = Vec::new();
         let mut uniform = streams("disc", &[&id]);
         let scale = side as f64 / 32.0;
         let (row, column) = ((11.0 + 10.0 * uniform()) * scale, (11.0 + 10.0 * uniform()) * scale);
@@ -47,23 +53,67 @@ pub(crate) fn discs(n_cases: usize, side: usize, seed: u64) -> Samples {
         for place in 0..side * side {
             let (r, c) = ((place / side) as f64, (place % side) as f64);
             let clean = inside(r, c, radius);
-            samples.images.push((2.0 * f64::from(clean) - 1.0 + 0.6 * (uniform() - 0.5)) as f32);
-            samples.truth.as_mut().unwrap().push(clean);
-            samples.labels[0].push(inside(r, c, radius + 2.0 * scale));
-            samples.labels[1].push(inside(r, c - 2.0 * scale, radius));
-            samples.labels[2].push(if r > row { clean } else { 0 });
+            case.image.push((2.0 * f64::from(clean) - 1.0 + 0.6 * (uniform() - 0.5)) as f32);
+            truth.push(clean);
+            case.labels[0].push(inside(r, c, radius + 2.0 * scale));
+            case.labels[1].push(inside(r, c - 2.0 * scale, radius));
+            case.labels[2].push(if r > row { clean } else { 0 });
         }
-        samples.ids.push(id);
+        outline.ids.push(id);
+        cases.push(Case { truth: Some(truth), ..case });
     }
-    samples
+    (outline, cases)
+}
+
+/// A set of cases that are all in memory.
+pub(crate) fn in_memory((outline, cases): (Outline, Vec<Case>)) -> Samples {
+    kept((outline, cases), usize::MAX)
+}
+
+/// A set of cases of which `n_kept` stay in memory.
+pub(crate) fn kept((outline, cases): (Outline, Vec<Case>), n_kept: usize) -> Samples {
+    let cases: Vec<Arc<Case>> = cases.into_iter().map(Arc::new).collect();
+    Samples::new(outline, cases, n_kept)
+}
+
+/// [`drawn_discs`] in memory.
+pub(crate) fn discs(n_cases: usize, side: usize, seed: u64) -> Samples {
+    in_memory(drawn_discs(n_cases, side, seed))
 }
 
 /// `n_cases` volumes, each of `n_slices` slices with a disc of its own.
-pub(crate) fn stacks(n_cases: usize, n_slices: usize, side: usize, seed: u64) -> Samples {
-    let mut samples = discs(n_cases * n_slices, side, seed);
-    samples.size[0] = n_slices;
-    samples.ids = samples.ids.into_iter().step_by(n_slices).collect();
-    samples
+pub(crate) fn stacks(
+    n_cases: usize,
+    n_slices: usize,
+    side: usize,
+    seed: u64,
+) -> (Outline, Vec<Case>) {
+    let (mut outline, discs) = drawn_discs(n_cases * n_slices, side, seed);
+    outline.size[0] = n_slices;
+    outline.ids = outline.ids.into_iter().step_by(n_slices).collect();
+    let stack = |slices: &[Case]| Case {
+        image: slices.iter().flat_map(|slice| slice.image.clone()).collect(),
+        labels: (0..3)
+            .map(|source| slices.iter().flat_map(|slice| slice.labels[source].clone()).collect())
+            .collect(),
+        truth: slices
+            .iter()
+            .map(|slice| slice.truth.clone())
+            .collect::<Option<Vec<_>>>()
+            .map(|all| all.concat()),
+    };
+    (outline, discs.chunks_exact(n_slices).map(stack).collect())
+}
+
+/// All cases as they are.
+pub(crate) fn whole_batch(samples: &Samples) -> Batch {
+    let outline = samples.outline();
+    let mut batch = Batch::default();
+    batch.start(samples.n_cases(), outline.size, outline);
+    for nth in 0..samples.n_cases() {
+        batch.put(nth, &samples.case(nth).unwrap(), outline.size, Draw::default());
+    }
+    batch
 }
 
 /// A model of a weight and a bias for every pixel's first channel, and a running mean of the images.

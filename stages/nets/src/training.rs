@@ -5,18 +5,18 @@
 
 use std::{
     ops::ControlFlow,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use kernels::{Optimizer, OptimizerState, Volume, clip_factor, gradient_norm};
 
 use crate::{
-    Checkpoint, EpochMetrics, Execution, NetsError, Samples, Selection, StepAt, Streams, Trainable,
-    TrainingConfig, WindowConfig,
-    assembly::Assembly,
+    Case, Checkpoint, EpochMetrics, Execution, MeanDice, NetsError, Samples, Selection, StepAt,
+    Streams, Trainable, TrainingConfig, WindowConfig,
+    assembly::{Assembly, Filling},
     checkpoint::{PartState, Snapshot},
     feed::Feed,
-    mean_dice,
     metrics::EpochSums,
     predict_image,
 };
@@ -30,16 +30,23 @@ pub struct Progress {
     pub step: usize,
     /// Steps of the whole training.
     pub n_steps: usize,
-    /// Time since the first step of this run.
-    pub elapsed: Duration,
+    /// Steps of an epoch.
+    pub steps_of_epoch: usize,
+    /// Time spent on the steps of this run, without validation and checkpoints.
+    pub stepping: Duration,
     /// The part of it in which a step waited for its batch.
     pub waited: Duration,
 }
 
 impl Progress {
-    /// Share of the time in which a step waited for its batch, in [0, 1].
+    /// Share of the steps' time in which they waited for their batches, in [0, 1].
     pub fn waiting_share(&self) -> f64 {
-        self.waited.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
+        self.waited.as_secs_f64() / self.stepping.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+
+    /// Whether the step was the last of its epoch.
+    pub fn ends_epoch(&self) -> bool {
+        self.step == (self.epoch + 1) * self.steps_of_epoch
     }
 }
 
@@ -99,6 +106,8 @@ pub struct Training<'a> {
     pub validation: Option<&'a Samples>,
     /// Whether blocks are computed again on the way back, see [`Execution::recompute`]; changes no byte.
     pub recompute: bool,
+    /// Threads that read and move the cases of the next steps, at least 1; changes no byte.
+    pub readers: usize,
     /// Randomness: streams `nets.shuffle` of an epoch, `nets.augment` and `nets.patch` of an epoch and a case id.
     pub streams: Streams<'a>,
 }
@@ -113,7 +122,7 @@ impl std::fmt::Debug for Training<'_> {
 struct Line {
     feed: Feed,
     steps_of_epoch: usize,
-    start: Instant,
+    stepping: Duration,
 }
 
 /// What changes while a training runs, besides the model.
@@ -128,8 +137,8 @@ impl Training<'_> {
     ///
     /// # Errors
     /// Of the config and the data before the first step ([`NetsError::Config`], [`NetsError::Empty`],
-    /// [`NetsError::Selection`], [`NetsError::Count`], those of [`Samples::validate`]); of a step
-    /// ([`NetsError::NotFinite`], [`NetsError::Unet`]); [`NetsError::Cancelled`] and
+    /// [`NetsError::Selection`], [`NetsError::Count`], those of [`Samples::load`]); of a step
+    /// ([`NetsError::NotFinite`], [`NetsError::Unet`], those of [`Samples::case`]); [`NetsError::Cancelled`] and
     /// [`NetsError::CheckpointSink`] from the hooks.
     pub fn run(
         &self,
@@ -144,14 +153,12 @@ impl Training<'_> {
         let (precision, recompute) = (self.config.precision, self.recompute);
         model.set_execution(Execution { precision, recompute });
         let mut state = self.restore(model, resume);
+        let assembly = Assembly::new(self.config, self.train, self.streams);
         std::thread::scope(|scope| {
-            let assembly = Assembly::new(self.config, self.train, self.streams);
-            let steps_of_epoch = assembly.n_steps();
-            let mut steps = assembly.steps(state.metrics.len()..self.config.epochs);
-            let feed = Feed::start(scope, move |batch| {
-                steps.next().map(|filling| filling.put(batch)).is_some()
-            });
-            let mut line = Line { feed, steps_of_epoch, start: Instant::now() };
+            let steps = assembly.steps(state.metrics.len()..self.config.epochs);
+            let feed = Feed::start(scope, self.readers.max(1), steps, Filling::put);
+            let (steps_of_epoch, stepping) = (assembly.n_steps(), Duration::ZERO);
+            let mut line = Line { feed, steps_of_epoch, stepping };
             self.run_epochs(model, &mut state, &mut line, hooks)
         })?;
         Ok(finish(model, state))
@@ -164,16 +171,11 @@ impl Training<'_> {
         line: &mut Line,
         hooks: &mut Hooks<'_>,
     ) -> Result<(), NetsError> {
-        let vote = self.validation.map(Samples::majority_vote);
         for epoch in state.metrics.len()..self.config.epochs {
             model.begin_epoch(&state.metrics);
             let mut metrics = self.run_epoch(model, state, (epoch, &mut *line), hooks)?;
-            if let (Some(cases), Some(vote)) = (self.validation, &vote) {
-                let found = self.predict(model, cases)?;
-                let dice =
-                    |masks: &Vec<u8>| mean_dice(&found, masks, cases.n_cases(), cases.n_structures);
-                metrics.dice_vote = Some(dice(vote));
-                metrics.dice_truth = cases.truth.as_ref().map(dice);
+            if let Some(cases) = self.validation {
+                self.measure(model, cases, &mut metrics)?;
             }
             self.keep_best(model, state, &metrics);
             if let Some(tell) = &mut hooks.epoch {
@@ -194,20 +196,16 @@ impl Training<'_> {
         if self.train.n_cases() == 0 {
             return empty("training");
         }
-        self.train.validate()?;
-        if let Some(cases) = self.validation {
-            if cases.n_cases() == 0 {
-                return empty("validation");
-            }
-            cases.validate()?;
+        if self.validation.is_some_and(|cases| cases.n_cases() == 0) {
+            return empty("validation");
         }
         if let Some(patch) = self.config.patch {
-            let (size, whole) = (patch.size, self.train.size);
+            let (size, whole) = (patch.size, self.train.outline().size);
             if size.iter().zip(&whole).any(|(side, whole)| side > whole) {
                 return Err(NetsError::Patch { size, whole });
             }
         }
-        let truth = self.validation.is_some_and(|cases| cases.truth.is_some());
+        let truth = self.validation.is_some_and(|cases| cases.outline().has_truth);
         match self.config.selection {
             Selection::Vote if self.validation.is_none() => {
                 return Err(NetsError::Selection { metric: "vote", needs: "validation cases" });
@@ -221,7 +219,8 @@ impl Training<'_> {
             _ => {}
         }
         let expected = model.shape();
-        for found in [Some(self.train), self.validation].into_iter().flatten().map(Samples::shape) {
+        let sets = [Some(self.train), self.validation].into_iter().flatten();
+        for found in sets.map(|cases| cases.outline().shape()) {
             let named = [
                 ("channels", expected.n_channels, found.n_channels),
                 ("structures", expected.n_structures, found.n_structures),
@@ -231,12 +230,12 @@ impl Training<'_> {
                 return Err(NetsError::Count { what, expected, found });
             }
         }
-        let (expected, found) = (expected.n_sources, self.train.labels.len());
-        if expected == found {
-            Ok(())
-        } else {
-            Err(NetsError::Count { what: "sources", expected, found })
+        let (expected, found) = (expected.n_sources, self.train.outline().n_sources);
+        if expected != found {
+            return Err(NetsError::Count { what: "sources", expected, found });
         }
+        self.validation.map_or(Ok(()), |cases| cases.load(self.readers))?;
+        self.train.load(self.readers)
     }
 
     /// Puts `resume` into the model, or takes the model as it is.
@@ -273,15 +272,23 @@ impl Training<'_> {
         let mut sums = EpochSums::default();
         for idx in 0..line.steps_of_epoch {
             let at = StepAt { epoch, step: epoch * line.steps_of_epoch + idx, n_steps };
-            let batch = line.feed.take().expect("there is a batch for every step");
+            let start = Instant::now();
+            let batch = line.feed.take()?.expect("there is a batch for every step");
             let report = model.step(&batch, at)?;
             line.feed.give_back(batch);
             sums.add(&report);
             if report.has_gradient() {
                 update(model, &mut state.optimizers, &optimizer, self.config.clip_norm);
             }
-            let (elapsed, waited) = (line.start.elapsed(), line.feed.waited());
-            let progress = Progress { epoch, step: at.step + 1, n_steps, elapsed, waited };
+            line.stepping += start.elapsed();
+            let progress = Progress {
+                epoch,
+                step: at.step + 1,
+                n_steps,
+                steps_of_epoch: line.steps_of_epoch,
+                stepping: line.stepping,
+                waited: line.feed.waited(),
+            };
             if let Some(tell) = &mut hooks.progress
                 && tell(progress).is_break()
             {
@@ -291,17 +298,28 @@ impl Training<'_> {
         Ok(sums.finish(epoch, self.config.learning_rate_at(epoch)))
     }
 
-    /// By windows of the size of a patch, if there are patches.
-    fn predict(&self, model: &mut dyn Trainable, cases: &Samples) -> Result<Vec<f32>, NetsError> {
-        let Some(patch) = self.config.patch else {
-            return predict_all(model, cases, self.config.batch_size);
-        };
-        let windows = WindowConfig { size: patch.size, overlap: patch.overlap };
-        let mut all = Vec::with_capacity(cases.n_cases() * cases.mask_len());
-        for image in cases.images.chunks_exact(cases.image_len()) {
-            all.extend(predict_image(model, image, cases.size, Some(&windows))?);
-        }
-        Ok(all)
+    /// Scores the model on `cases`: by windows of the size of a patch if there are patches, else by batches.
+    fn measure(
+        &self,
+        model: &mut dyn Trainable,
+        cases: &Samples,
+        metrics: &mut EpochMetrics,
+    ) -> Result<(), NetsError> {
+        let (mut vote, mut truth) = (MeanDice::default(), MeanDice::default());
+        let n_structures = cases.outline().n_structures;
+        let by_windows = self
+            .config
+            .patch
+            .map(|patch| WindowConfig { size: patch.size, overlap: patch.overlap });
+        predict_each(model, cases, self.config.batch_size, by_windows.as_ref(), |case, found| {
+            vote.add(found, &case.majority_vote(), n_structures);
+            if let Some(mask) = &case.truth {
+                truth.add(found, mask, n_structures);
+            }
+        })?;
+        metrics.dice_vote = Some(vote.mean());
+        metrics.dice_truth = cases.outline().has_truth.then(|| truth.mean());
+        Ok(())
     }
 
     /// Score of the last epoch of `epochs`; none for a Dice before the primary head has learned something.
@@ -329,22 +347,40 @@ impl Training<'_> {
     }
 }
 
-/// Probabilities `[case, slice, row, column, structure]` of all `cases`, `batch_size` at a time.
+/// Gives `take` every case with its probabilities `[slice, row, column, structure]`, in order.
+///
+/// Without `windows`, `batch_size` cases go through the network together.
 ///
 /// # Errors
-/// Those of [`Trainable::predict`].
-pub fn predict_all(
+/// Those of [`Trainable::predict`] and [`Samples::case`].
+pub(crate) fn predict_each(
     model: &mut dyn Trainable,
     cases: &Samples,
     batch_size: usize,
-) -> Result<Vec<f32>, NetsError> {
-    let mut all = Vec::with_capacity(cases.n_cases() * cases.mask_len());
-    for images in cases.images.chunks(cases.image_len().max(1) * batch_size.max(1)) {
-        let batch = images.len() / cases.image_len().max(1);
-        let [slices, rows, columns] = cases.size;
-        all.extend(model.predict(images, Volume { batch, slices, rows, columns })?);
+    windows: Option<&WindowConfig>,
+    mut take: impl FnMut(&Case, &[f32]),
+) -> Result<(), NetsError> {
+    let outline = cases.outline();
+    let ([slices, rows, columns], mask_len) = (outline.size, outline.mask_len());
+    if windows.is_some() {
+        return cases.each(|_, case| {
+            take(case, &predict_image(model, &case.image, outline.size, windows)?);
+            Ok(())
+        });
     }
-    Ok(all)
+    let n_cases = cases.n_cases();
+    let mut images = Vec::new();
+    for start in (0..n_cases).step_by(batch_size.max(1)) {
+        let together = start..(start + batch_size.max(1)).min(n_cases);
+        let batch: Vec<Arc<Case>> =
+            together.map(|nth| cases.case(nth)).collect::<Result<_, _>>()?;
+        images.clear();
+        batch.iter().for_each(|case| images.extend_from_slice(&case.image));
+        let volume = Volume { batch: batch.len(), slices, rows, columns };
+        let found = model.predict(&images, volume)?;
+        batch.iter().zip(found.chunks_exact(mask_len)).for_each(|(case, found)| take(case, found));
+    }
+    Ok(())
 }
 
 /// Changes all weights of `model` against their gradients, whose norm over all networks is limited to `limit`.
@@ -414,7 +450,7 @@ mod tests {
     use super::*;
     use crate::{
         OptimizerConfig,
-        testing::{PixelNet, discs, streams},
+        testing::{PixelNet, discs, drawn_discs, in_memory, kept as keeping, streams},
     };
 
     fn config(epochs: usize) -> TrainingConfig {
@@ -438,6 +474,7 @@ mod tests {
             train: &train,
             validation: Some(&validation),
             recompute: false,
+            readers: 2,
             streams: &streams,
         };
         let outcome = training.run(&mut model, &mut hooks, resume.as_ref()).unwrap();
@@ -528,9 +565,12 @@ mod tests {
         hooks: &mut Hooks<'_>,
     ) -> Result<Outcome, NetsError> {
         let streams = streams(5);
-        let validation = Samples { truth: None, ..discs(2, 8, 2) };
-        let validation = Some(&validation);
-        Training { config, train, validation, recompute: false, streams: &streams }
+        let (mut outline, mut cases) = drawn_discs(2, 8, 2);
+        outline.has_truth = false;
+        cases.iter_mut().for_each(|case| case.truth = None);
+        let validation = &in_memory((outline, cases));
+        let validation = Some(validation);
+        Training { config, train, validation, recompute: false, readers: 1, streams: &streams }
             .run(model, hooks, None)
     }
 
@@ -560,33 +600,56 @@ mod tests {
         let patch = crate::PatchConfig { size: [1, 9, 8], foreground_share: 0.3, overlap: 0.0 };
         let patched = TrainingConfig { patch: Some(patch), ..config(1) };
         assert!(matches!(refused(&patched, &good), NetsError::Patch { whole: [1, 8, 8], .. }));
-        let two = Samples { labels: good.labels[..2].to_vec(), ..good.clone() };
+        let (mut outline, mut cases) = drawn_discs(4, 8, 1);
+        outline.n_sources = 2;
+        cases.iter_mut().for_each(|case| case.labels.truncate(2));
+        let two = in_memory((outline, cases));
         assert!(matches!(
             refused(&config(1), &two),
             NetsError::Count { what: "sources", expected: 3, found: 2 }
         ));
         assert!(matches!(
-            refused(&config(1), &Samples::default()),
+            refused(&config(1), &discs(0, 8, 1)),
             NetsError::Empty { split: "training" }
         ));
-        let mut bad = good.clone();
-        bad.images[70] = f32::INFINITY;
-        assert!(matches!(
-            refused(&config(1), &bad),
-            NetsError::ImageNotFinite { row: 0, column: 6, .. }
-        ));
+        for n_kept in [0, 4] {
+            let (outline, mut cases) = drawn_discs(4, 8, 1);
+            cases[1].image[6] = f32::INFINITY;
+            assert!(matches!(
+                refused(&config(1), &keeping((outline, cases), n_kept)),
+                NetsError::ImageNotFinite { row: 0, column: 6, .. }
+            ));
+        }
     }
 
     #[test]
     fn a_loss_that_is_not_finite_stops_with_its_circumstances() {
         let mut model = PixelNet::new(3);
         model.parameters.values[0] = f32::NAN;
-        let mut train = discs(3, 8, 1);
-        train.labels[2].fill(0);
+        let (outline, mut cases) = drawn_discs(3, 8, 1);
+        cases.iter_mut().for_each(|case| case.labels[2].fill(0));
+        let train = in_memory((outline, cases));
         let fault = run(&mut model, &config(2), &train, &mut Hooks::default()).unwrap_err();
         let expected = "loss is not finite at step 0 (epoch 0): weighted cross-entropy is NaN, prediction range \
                         [1.000, 0.000], uncertainty range [1.000, 0.000], 3 of 9 masks empty";
         assert_eq!(fault.to_string(), expected);
+    }
+
+    #[test]
+    fn the_time_of_the_steps_leaves_out_what_is_between_epochs() {
+        let mut last = None;
+        let mut tell = |progress: Progress| {
+            last = Some(progress);
+            ControlFlow::Continue(())
+        };
+        let mut sleep = |_: &EpochMetrics| std::thread::sleep(Duration::from_millis(150));
+        let mut hooks =
+            Hooks { progress: Some(&mut tell), epoch: Some(&mut sleep), ..Hooks::default() };
+        let start = Instant::now();
+        run(&mut PixelNet::new(3), &config(3), &discs(6, 8, 1), &mut hooks).unwrap();
+        let (whole, last) = (start.elapsed(), last.unwrap());
+        assert!(last.ends_epoch() && last.waited <= last.stepping);
+        assert!(last.stepping + Duration::from_millis(450) <= whole, "{last:?} {whole:?}");
     }
 
     #[test]
@@ -595,6 +658,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut tell = |progress: Progress| {
             assert!((0.0..=1.0).contains(&progress.waiting_share()));
+            assert_eq!(progress.ends_epoch(), progress.step % 2 == 0);
             seen.push((progress.epoch, progress.step, progress.n_steps));
             if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };

@@ -14,15 +14,15 @@
 //! case passes for many epochs (measured on noisy discs: mean `u_a` from 0.20 to 0.91).
 
 use crate::{
-    Architecture, Batch, CaseQuality, EpochMetrics, Execution, LossAt, LossGradients, LossMaps,
-    LossTask, LossTerms, NetsError, Parameters, QualityMaps, QualityReport, QualityScore, StepAt,
-    StepReport, Streams, TaskShape, Trainable, UmaConfig, Unet, UnetError, calibration_maps,
-    losses_of_batch,
+    Architecture, Batch, Case, CaseQuality, EpochMetrics, Execution, LossAt, LossGradients,
+    LossMaps, LossTask, LossTerms, NetsError, Parameters, QualityMaps, QualityReport, QualityScore,
+    StepAt, StepReport, Streams, TaskShape, Trainable, UmaConfig, Unet, UnetError, WindowConfig,
+    calibration_maps, losses_of_batch,
     model::{not_finite, probabilities, zeros},
     score_case, score_cases,
+    windows::blend,
 };
 use kernels::Volume;
-use rayon::prelude::*;
 
 /// The predictor that a case trains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,30 +107,90 @@ impl UmaNet {
         self.gate
     }
 
-    /// Uncertainty and calibration maps of every case of `batch`, with running statistics.
+    /// Uncertainty and calibration maps of a case of axes `size`, with running statistics.
+    ///
+    /// With `windows` the uncertainty is the mean of overlapping windows, weighted as a prediction by windows is; the
+    /// scores are those of the whole case either way.
     ///
     /// # Errors
-    /// Those of [`Batch::check`]; [`NetsError::Unet`] for sizes that do not fit.
-    pub fn assess(&mut self, batch: &Batch) -> Result<Vec<Assessment>, NetsError> {
+    /// Those of [`Batch::check`] and of [`WindowConfig::validate`]; [`NetsError::Unet`] for sizes that do not fit.
+    pub fn assess(
+        &mut self,
+        case: &Case,
+        size: [usize; 3],
+        windows: Option<&WindowConfig>,
+    ) -> Result<Assessment, NetsError> {
+        let as_f32 = |label: &Vec<u8>| label.iter().map(|&value| f32::from(value)).collect();
+        let labels = case.labels.iter().map(as_f32).collect();
+        let mut batch = Batch { n_cases: 1, size, images: Vec::new(), labels };
+        let uncertainty = if let Some(windows) = windows {
+            self.estimate_by_windows(case, size, windows)?
+        } else {
+            batch.images.extend_from_slice(&case.image);
+            self.estimate(&batch)?
+        };
+        let maps = QualityMaps {
+            uncertainty: uncertainty.iter().map(Vec::as_slice).collect(),
+            labels: batch.labels.iter().map(Vec::as_slice).collect(),
+            size,
+            n_structures: self.shape.n_structures,
+        };
+        let (calibration, consensus) = calibration_maps(&maps);
+        let score = score_case(&self.config.quality, &maps);
+        let is_high = self.config.quality.is_high(&score);
+        let uncertainty = if uncertainty.is_empty() {
+            vec![vec![0.0; consensus.len()]; self.shape.n_sources]
+        } else {
+            uncertainty
+        };
+        Ok(Assessment { uncertainty, calibration, consensus, score, is_high })
+    }
+
+    /// σ per source of a batch, with running statistics; empty without AUEM.
+    fn estimate(&mut self, batch: &Batch) -> Result<Vec<Vec<f32>>, NetsError> {
         batch.check(self.shape)?;
         self.join_input(batch);
-        if let Some(auem) = &mut self.auem {
-            auem.forward(&self.auem_input, batch.volume(), false)?;
+        let Some(auem) = &mut self.auem else { return Ok(Vec::new()) };
+        auem.forward(&self.auem_input, batch.volume(), false)?;
+        Ok((0..batch.labels.len()).map(|source| probabilities(auem.logits(source, 0))).collect())
+    }
+
+    /// As [`UmaNet::estimate`] of one case, by windows.
+    fn estimate_by_windows(
+        &mut self,
+        case: &Case,
+        size: [usize; 3],
+        windows: &WindowConfig,
+    ) -> Result<Vec<Vec<f32>>, NetsError> {
+        windows.validate()?;
+        if self.auem.is_none() {
+            return Ok(Vec::new());
         }
-        let uncertainty = self.uncertainty(batch);
-        let uncertainty: Vec<&[f32]> = uncertainty.iter().map(Vec::as_slice).collect();
-        let cases = (0..batch.n_cases).into_par_iter().map(|case| {
-            let maps = self.quality_maps(batch, &uncertainty, case);
-            let (calibration, consensus) = calibration_maps(&maps);
-            let score = score_case(&self.config.quality, &maps);
-            let uncertainty = match maps.uncertainty.as_slice() {
-                [] => vec![vec![0.0; consensus.len()]; self.shape.n_sources],
-                some => some.iter().map(|map| map.to_vec()).collect(),
+        let TaskShape { n_channels, n_structures, n_sources } = self.shape;
+        let (n_cases, labels) = (1, vec![Vec::new(); case.labels.len()]);
+        let mut batch = Batch { n_cases, size: windows.size, labels, images: Vec::new() };
+        let depth = n_sources * n_structures;
+        let joined = blend(windows, size, depth, |window| {
+            window.cut(&case.image, n_channels, &mut batch.images);
+            for (label, part) in case.labels.iter().zip(&mut batch.labels) {
+                window.cut(label, n_structures, part);
+            }
+            let found = self.estimate(&batch)?;
+            let pixels = 0..found[0].len() / n_structures;
+            let of_pixel = |pixel| {
+                let maps = found.iter();
+                maps.flat_map(move |map| {
+                    map[pixel * n_structures..][..n_structures].iter().copied()
+                })
             };
-            let is_high = self.config.quality.is_high(&score);
-            Assessment { uncertainty, calibration, consensus, score, is_high }
-        });
-        Ok(cases.collect())
+            Ok(pixels.flat_map(of_pixel).collect())
+        })?;
+        let of_source = |source: usize| {
+            let first = source * n_structures;
+            let pixels = joined.chunks_exact(depth);
+            pixels.flat_map(|pixel| pixel[first..first + n_structures].iter().copied()).collect()
+        };
+        Ok((0..n_sources).map(of_source).collect())
     }
 
     /// Joins image and labels along the channels, for the AUEM.
@@ -149,15 +209,6 @@ impl UmaNet {
                 target.copy_from_slice(&label[pixel * n_structures..][..n_structures]);
             }
         }
-    }
-
-    /// σ per source of the last pass; empty without AUEM.
-    fn uncertainty(&self, batch: &Batch) -> Vec<Vec<f32>> {
-        let auem = self.auem.iter();
-        auem.flat_map(|auem| {
-            (0..batch.labels.len()).map(|source| probabilities(auem.logits(source, 0)))
-        })
-        .collect()
     }
 
     fn quality_maps<'a>(
@@ -389,18 +440,13 @@ mod tests {
     use super::*;
     use crate::{
         AuxiliaryConfig, ConsistencyConfig, QualityConfig,
-        samples::Draw,
-        testing::{discs, streams},
+        testing::{discs, drawn_discs, streams, whole_batch},
     };
 
     const START: StepAt = StepAt { epoch: 0, step: 3, n_steps: 10 };
 
     fn batch(n_cases: usize) -> Batch {
-        let samples = discs(n_cases, 8, 3);
-        let cases: Vec<_> = (0..n_cases).map(|case| Draw { case, ..Draw::default() }).collect();
-        let mut batch = Batch::default();
-        batch.fill(&samples, samples.size, &cases);
-        batch
+        whole_batch(&discs(n_cases, 8, 3))
     }
 
     fn small(quality: QualityConfig) -> UmaConfig {
@@ -547,22 +593,55 @@ mod tests {
         assert!(
             (report.terms.total - report.terms.cross_entropy - report.terms.dice).abs() < 1e-12
         );
-        let assessed = baseline.assess(&batch(2)).unwrap();
-        assert_eq!(assessed[0].calibration[1], batch(2).labels[1][..64]);
+        for windows in [None, Some(WindowConfig { size: [1, 8, 4], overlap: 0.5 })] {
+            let (outline, cases) = drawn_discs(2, 8, 3);
+            let assessed = baseline.assess(&cases[0], outline.size, windows.as_ref()).unwrap();
+            assert_eq!(assessed.calibration[1], batch(2).labels[1][..64]);
+            assert!(assessed.uncertainty.iter().all(|map| map.iter().all(|&sigma| sigma == 0.0)));
+        }
     }
 
     #[test]
     fn assessment_gives_maps_per_source() {
         let mut net = net(&small(literal(0.2)));
-        let batch = batch(2);
-        net.step(&batch, START).unwrap();
-        let assessed = net.assess(&batch).unwrap();
-        assert_eq!((assessed.len(), assessed[1].uncertainty.len()), (2, 3));
+        net.step(&batch(2), START).unwrap();
+        let (outline, cases) = drawn_discs(2, 8, 3);
+        let case = &cases[1];
+        let assessed = net.assess(case, outline.size, None).unwrap();
+        assert_eq!(assessed.uncertainty.len(), 3);
         for place in 0..64 {
-            let (label, sigma) = (batch.labels[2][64 + place], assessed[1].uncertainty[2][place]);
-            assert!((assessed[1].calibration[2][place] - (label - sigma).abs()).abs() < 1e-6);
+            let (label, sigma) = (f32::from(case.labels[2][place]), assessed.uncertainty[2][place]);
+            assert!((assessed.calibration[2][place] - (label - sigma).abs()).abs() < 1e-6);
         }
-        assert_eq!(assessed[1].is_high, assessed[1].score.u_a < 0.2 && assessed[1].score.u_b < 0.2);
+        assert_eq!(assessed.is_high, assessed.score.u_a < 0.2 && assessed.score.u_b < 0.2);
+        // One window that is the whole case, and four that are not.
+        let by = |size| Some(WindowConfig { size, overlap: 0.0 });
+        let whole = net.assess(case, outline.size, by([1, 8, 8]).as_ref()).unwrap();
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6;
+        for (a, b) in whole.uncertainty.iter().zip(&assessed.uncertainty) {
+            assert!(a.iter().zip(b).all(close));
+        }
+        assert!((whole.score.u_a - assessed.score.u_a).abs() < 1e-6);
+        let quarters = net.assess(case, outline.size, by([1, 4, 4]).as_ref()).unwrap();
+        let corner = Case {
+            image: [0, 8, 16, 24]
+                .iter()
+                .flat_map(|&row| case.image[row..row + 4].to_vec())
+                .collect(),
+            labels: case
+                .labels
+                .iter()
+                .map(|label| {
+                    [0, 8, 16, 24].iter().flat_map(|&row| label[row..row + 4].to_vec()).collect()
+                })
+                .collect(),
+            truth: None,
+        };
+        let alone = net.assess(&corner, [1, 4, 4], None).unwrap();
+        for (sigma, map) in alone.uncertainty.iter().zip(&quarters.uncertainty) {
+            let first = [0, 8, 16, 24].iter().flat_map(|&row| &map[row..row + 4]);
+            assert!(sigma.iter().zip(first).all(close));
+        }
     }
 
     #[test]
@@ -586,7 +665,13 @@ mod tests {
             [0.5, 1.5, 1.0, 0.0, 1.0, 0.0, 2.5, 3.5, 1.0, 0.0, 0.0, 1.0]
         );
         assert_eq!(net.predict(&batch.images, batch.volume()).unwrap().len(), 128);
-        assert_eq!(net.assess(&batch).unwrap()[0].consensus.len(), 128);
+        let binary = |label: &Vec<f32>| label.iter().map(|&value| u8::from(value > 0.0)).collect();
+        let labels = batch.labels.iter().map(binary).collect();
+        let case = Case { image: batch.images, labels, truth: None };
+        for windows in [None, Some(WindowConfig { size: [1, 4, 8], overlap: 0.0 })] {
+            let assessed = net.assess(&case, [1, 8, 8], windows.as_ref()).unwrap();
+            assert_eq!((assessed.consensus.len(), assessed.uncertainty[1].len()), (128, 128));
+        }
     }
 
     #[test]
@@ -600,7 +685,7 @@ mod tests {
         ));
         let mut shorter = batch(2);
         shorter.labels[0].pop();
-        assert!(matches!(net.assess(&shorter), Err(NetsError::Shape { .. })));
+        assert!(matches!(net.step(&shorter, START), Err(NetsError::Shape { .. })));
         assert!(matches!(net.step(&Batch::default(), START), Err(NetsError::Empty { .. })));
         let odd = Batch { size: [1, 9, 8], ..batch(2) };
         assert!(net.step(&odd, START).is_err());

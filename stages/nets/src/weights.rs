@@ -287,7 +287,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
     use super::*;
-    use crate::testing::{discs, streams};
+    use crate::testing::{discs, streams, whole_batch};
 
     fn both() -> [Model; 2] {
         let shape = TaskShape { n_channels: 1, n_structures: 1, n_sources: 2 };
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn a_file_gives_the_same_model_and_the_same_bytes() {
-        let images = discs(2, 8, 1).images;
+        let images = whole_batch(&discs(2, 8, 1)).images;
         let size = Volume::flat(2, 8, 8);
         for mut model in both() {
             let bytes = write_model(model.trainable(), &info());

@@ -5,7 +5,7 @@
 //! case smaller than a window is framed with zeros, the smaller half before it. 2-D and 3-D are one code path.
 //! Deviation: probabilities are averaged, and sums are in f64.
 //!
-//! Memory beyond that of the network on one window: 8 bytes a pixel and structure, and 8 a pixel, of the case.
+//! Memory beyond that of the network on one window: 12 bytes a pixel and structure, and 8 a pixel, of the case.
 
 use kernels::Volume;
 use schemars::JsonSchema;
@@ -44,6 +44,30 @@ impl WindowConfig {
         NetsError::check("window.size", "three sides of at least 1", size, good)?;
         let good = (0.0..=0.95).contains(&overlap);
         NetsError::check("window.overlap", "a share in [0, 0.95]", overlap, good)
+    }
+
+    /// All windows over a case of axes `size`, the last axis fastest. Along an axis on which the case is shorter than a
+    /// window there is one, and the smaller half of what is missing lies before the case.
+    fn over(&self, size: [usize; 3]) -> impl Iterator<Item = Window> {
+        let along = |axis: usize| {
+            let missing = self.size[axis].saturating_sub(size[axis]);
+            let starts = self.starts(axis, size[axis] + missing);
+            let len = size[axis].min(self.size[axis]);
+            starts.into_iter().map(move |start| (start, missing / 2, len)).collect::<Vec<_>>()
+        };
+        let (slices, rows, columns) = (along(0), along(1), along(2));
+        let n_windows = slices.len() * rows.len() * columns.len();
+        let whole = self.size;
+        (0..n_windows).map(move |nth| {
+            let slice = slices[nth / (rows.len() * columns.len())];
+            let axes =
+                [slice, rows[nth / columns.len() % rows.len()], columns[nth % columns.len()]];
+            let part = axes.map(|(.., len)| len);
+            Window {
+                seen: Region { whole: size, corner: axes.map(|(start, ..)| start), size: part },
+                inside: Region { whole, corner: axes.map(|(_, before, _)| before), size: part },
+            }
+        })
     }
 
     /// First positions of the windows along an axis of `len` pixels, at least one window long.
@@ -97,69 +121,67 @@ pub fn predict_image(
         return model.predict(image, Volume { batch: 1, slices, rows, columns });
     };
     windows.validate()?;
-    let framed = frame(size, windows.size);
-    if framed.whole == size {
-        return blend(model, image, size, windows);
-    }
-    let mut larger = vec![0.0; framed.whole.iter().product::<usize>() * n_channels];
-    for ((place, len), source) in framed.rows().zip(image.chunks_exact(size[2] * n_channels)) {
-        larger[place * n_channels..][..len * n_channels].copy_from_slice(source);
-    }
-    let found = blend(model, &larger, framed.whole, windows)?;
-    let n_structures = model.shape().n_structures;
-    let rows = framed.rows().map(|(place, len)| (place * n_structures, len * n_structures));
-    Ok(rows.flat_map(|(place, len)| found[place..place + len].iter().copied()).collect())
-}
-
-/// The region that a case takes in a frame with room for a window.
-fn frame(size: [usize; 3], window: [usize; 3]) -> Region {
-    let missing = [0, 1, 2].map(|axis| window[axis].saturating_sub(size[axis]));
-    let whole = [0, 1, 2].map(|axis| size[axis] + missing[axis]);
-    Region { whole, corner: missing.map(|pixels| pixels / 2), size }
-}
-
-/// Weighted mean of the predictions of all windows; every window lies in the image.
-fn blend(
-    model: &mut dyn Trainable,
-    image: &[f32],
-    whole: [usize; 3],
-    windows: &WindowConfig,
-) -> Result<Vec<f32>, NetsError> {
-    let (n_channels, n_structures) = (model.shape().n_channels, model.shape().n_structures);
-    let (weights, n_pixels) = (windows.weights(), whole.iter().product::<usize>());
-    let (mut sums, mut total) = (vec![0.0; n_pixels * n_structures], vec![0.0; n_pixels]);
-    let mut patch = Vec::with_capacity(weights.len() * n_channels);
     let [slices, rows, columns] = windows.size;
     let volume = Volume { batch: 1, slices, rows, columns };
-    for corner in corners(windows, whole) {
-        let region = Region { whole, corner, size: windows.size };
-        patch.clear();
-        for (place, len) in region.rows() {
-            patch.extend_from_slice(&image[place * n_channels..][..len * n_channels]);
-        }
-        let found = model.predict(&patch, volume)?;
-        let mut seen = found.chunks_exact(n_structures).zip(&weights);
-        for pixel in region.rows().flat_map(|(place, len)| place..place + len) {
-            let Some((found, weight)) = seen.next() else { break };
-            total[pixel] += weight;
-            let sums = &mut sums[pixel * n_structures..][..n_structures];
-            sums.iter_mut().zip(found).for_each(|(sum, &p)| *sum += weight * f64::from(p));
-        }
-    }
-    let mean = |(place, sum): (usize, &f64)| (sum / total[place / n_structures]) as f32;
-    Ok(sums.iter().enumerate().map(mean).collect())
+    let mut patch = Vec::new();
+    let n_structures = model.shape().n_structures;
+    blend(windows, size, n_structures, |window| {
+        window.cut(image, n_channels, &mut patch);
+        model.predict(&patch, volume)
+    })
 }
 
-/// Corners of all windows, the last axis fastest.
-fn corners(windows: &WindowConfig, whole: [usize; 3]) -> Vec<[usize; 3]> {
-    let [slices, rows, columns] = [0, 1, 2].map(|axis| windows.starts(axis, whole[axis]));
-    let mut corners = Vec::new();
-    for &slice in &slices {
-        for &row in &rows {
-            corners.extend(columns.iter().map(|&column| [slice, row, column]));
+/// A window over a case: the part of the case in it, and where in the window that part lies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    seen: Region,
+    inside: Region,
+}
+
+impl Window {
+    /// Pixels of each row that the window shares with the case: first in the case, first in the window, number.
+    fn rows(self) -> impl Iterator<Item = (usize, usize, usize)> {
+        let rows = self.seen.rows().zip(self.inside.rows());
+        rows.map(|((place, len), (at, _))| (place, at, len))
+    }
+
+    /// Replaces `patch` by the window's part of `values` `[slice, row, column, depth]`; 0 beyond the case.
+    pub(crate) fn cut<T: Copy + Into<f32>>(self, values: &[T], depth: usize, patch: &mut Vec<f32>) {
+        patch.clear();
+        patch.resize(self.inside.whole.iter().product::<usize>() * depth, 0.0);
+        for (place, at, len) in self.rows() {
+            let source = &values[place * depth..][..len * depth];
+            let target = &mut patch[at * depth..][..len * depth];
+            target.iter_mut().zip(source).for_each(|(target, &value)| *target = value.into());
         }
     }
-    corners
+}
+
+/// Weighted mean `[slice, row, column, depth]` of what `pass` finds in all windows over a case of axes `size`.
+///
+/// # Errors
+/// Those of `pass`.
+pub(crate) fn blend(
+    windows: &WindowConfig,
+    size: [usize; 3],
+    depth: usize,
+    mut pass: impl FnMut(Window) -> Result<Vec<f32>, NetsError>,
+) -> Result<Vec<f32>, NetsError> {
+    let (weights, n_pixels) = (windows.weights(), size.iter().product::<usize>());
+    let (mut sums, mut total) = (vec![0.0; n_pixels * depth], vec![0.0; n_pixels]);
+    for window in windows.over(size) {
+        let found = pass(window)?;
+        for (place, at, len) in window.rows() {
+            let found = found[at * depth..].chunks_exact(depth);
+            for (step, (found, weight)) in found.zip(&weights[at..at + len]).enumerate() {
+                total[place + step] += weight;
+                let sums = &mut sums[(place + step) * depth..][..depth];
+                sums.iter_mut().zip(found).for_each(|(sum, &p)| *sum += weight * f64::from(p));
+            }
+        }
+    }
+    let mean = |(place, sum): (usize, &f64)| (sum / total[place / depth]) as f32;
+    Ok(sums.iter().enumerate().map(mean).collect())
 }
 
 #[cfg(test)]
@@ -196,6 +218,24 @@ mod tests {
         let expected = [1e-3, 0.006_737_947, 0.006_737_947, 1e-3];
         assert!(weights[..4].iter().zip(expected).all(|(found, e)| (found - e).abs() < 1e-8));
         assert!((weights[5] - 0.367_879_4).abs() < 1e-7);
+    }
+
+    #[test]
+    fn windows_are_cut_with_zeros_around_a_small_case() {
+        let image: Vec<f32> = (1..=6_u8).map(f32::from).collect();
+        let cut = |window: [usize; 3]| {
+            let windows = windows(window, 0.0);
+            let mut patch = Vec::new();
+            let patches = windows.over([1, 2, 3]).map(|window| {
+                window.cut(&image, 1, &mut patch);
+                patch.clone()
+            });
+            patches.collect::<Vec<_>>()
+        };
+        assert_eq!(cut([1, 2, 2]), [[1.0, 2.0, 4.0, 5.0], [2.0, 3.0, 5.0, 6.0]]);
+        assert_eq!(cut([1, 3, 4])[0][..4], [1.0, 2.0, 3.0, 0.0]);
+        let rows = [[0.0; 5], [0.0, 1.0, 2.0, 3.0, 0.0], [0.0, 4.0, 5.0, 6.0, 0.0], [0.0; 5]];
+        assert_eq!(cut([1, 4, 5]), [rows.concat()]);
     }
 
     #[test]

@@ -13,8 +13,18 @@ pub struct AssessedCases {
     pub thresholds: [f64; 2],
     /// All cases of the split, by rising `u_a`.
     pub cases: Vec<AssessedCase>,
-    /// Ids of the cases whose maps are kept.
+    /// Ids of the cases whose maps are kept: those of the first in the parts `maps-0.parquet` and `labels-0.parquet`.
     pub shown: Vec<String>,
+}
+
+/// Part with the maps of the case at `place` of those that are shown.
+pub(crate) fn maps_part(place: usize) -> String {
+    format!("maps-{place}.parquet")
+}
+
+/// Part with the labels of the case at `place` of those that are shown.
+pub(crate) fn labels_part(place: usize) -> String {
+    format!("labels-{place}.parquet")
 }
 
 /// Quality of the annotations of one case.

@@ -2,23 +2,25 @@
 //!
 //! Source: arXiv 2304.00466v2, Eqs. 4, 6 and 7, and its Fig. 7.
 //! Ports: in `images`, `annotations` (as in training), `reference` and `weights`; out `assessment: Assessment` with
-//! `cases.json` (scores of every case), and for the cases with the lowest and highest `u_a` the shards `maps.parquet`
-//! (images named `CASE/uncertainty/SOURCE` and the like) and `labels.parquet` (annotations, truth and prediction).
-//! Randomness: none. Cost: one pass of the AUEM over the split.
+//! `cases.json` (scores of every case), and for each of the cases with the lowest and highest `u_a`, which `cases.json`
+//! lists as shown, the shards `maps-N.parquet` (images named `CASE/uncertainty/SOURCE` and the like) and
+//! `labels-N.parquet` (annotations, truth and prediction).
+//! Randomness: none. Cost: one pass of the AUEM over the split and, for the cases that are shown, another and one of the
+//! backbone; one case in memory at a time, by windows if they are asked for.
 
-use datasets::{CaseImage, CaseLabel, Image, Split};
-use engine::{Ctx, Many, One, Out, Stage, StageError, inputs, outputs};
-use nets::{Batch, Model, Precision, Samples, UmaNet};
+use datasets::{CaseImage, Image, Split};
+use engine::{Ctx, Many, One, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
+use nets::{Model, NetsError, Precision, Samples, UmaNet, WindowConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AssessedCase, AssessedCases};
+use super::{AssessedCase, AssessedCases, labels_part, maps_part};
 use crate::{
     channels::{Channels, join},
     kinds::{self, FittedImages, FittedLabels, Weights},
-    shards::{ShardsError, images, labels, write_images_as, write_json, write_labels_as},
-    train::samples_of_split,
-    trained::{Predicting, environment, in_pool, predict_case, read_weights},
+    shards::{images_of, labels_of, write_images_as, write_json, write_labels_as},
+    train::{cases_of_split, fault},
+    trained::{Predicting, environment, in_pool, predict_case, read_weights, window_refusal},
 };
 
 /// Settings of [`AssessUma`].
@@ -31,6 +33,9 @@ pub struct AssessUmaConfig {
     /// Cases at each end of `u_a` whose maps are kept. Default 3.
     #[serde(default = "three")]
     pub shown: usize,
+    /// Overlapping windows by which large cases are assessed and predicted. Default none: each case as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<WindowConfig>,
 }
 
 fn train() -> Split {
@@ -68,12 +73,25 @@ pub struct AssessUma;
 
 impl Stage for AssessUma {
     const NAME: &'static str = "assess.uma";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str =
         "Shows what a trained UMA-Net thinks of the annotations of each case.";
     type Config = AssessUmaConfig;
     type Inputs = AssessUmaInputs;
     type Outputs = AssessUmaOutputs;
+
+    fn check(config: &AssessUmaConfig) -> Result<(), Refusal> {
+        config
+            .window
+            .iter()
+            .try_for_each(WindowConfig::validate)
+            .map_err(|error| window_refusal(&error))
+    }
+
+    fn resources(_: &AssessUmaConfig) -> Resources {
+        // A scan of 320 x 224 x 160 voxels with four sources and its maps.
+        Resources { memory: 2560 << 20, ..Resources::default() }
+    }
 
     fn environment(_: &AssessUmaConfig) -> std::collections::BTreeMap<String, String> {
         environment(Precision::F32)
@@ -89,12 +107,6 @@ impl Stage for AssessUma {
     }
 }
 
-/// One assessed case with its maps.
-struct Row {
-    case: usize,
-    result: nets::Assessment,
-}
-
 fn assess(
     config: &AssessUmaConfig,
     inputs: &AssessUmaInputs,
@@ -107,7 +119,7 @@ fn assess(
         )
         .hint("wire a cell of stage `train.uma` to `weights`"));
     };
-    let (samples, sources) = samples_of_split(
+    let split = cases_of_split(
         config.split,
         "assessed",
         &inputs.images,
@@ -116,103 +128,87 @@ fn assess(
         &info.structures,
         None,
     )?;
-    let mut rows = Vec::new();
-    for case in 0..samples.n_cases() {
-        let result = assess_case(&mut network, &samples, case)?;
-        rows.push(Row { case, result });
-    }
-    rows.sort_by(|a, b| a.result.score.u_a.total_cmp(&b.result.score.u_a));
-    let n = config.shown.min(rows.len() / 2);
-    let shown: Vec<&Row> = rows[..n].iter().chain(&rows[rows.len() - n..]).collect();
+    let sources = split.sources.clone();
+    let samples = split.samples(0);
+    let cases = assess_all(config, &mut network, &samples).map_err(fault)?;
+    let n = config.shown.min(cases.len() / 2);
+    let shown: Vec<usize> =
+        cases[..n].iter().chain(&cases[cases.len() - n..]).map(|of| of.0).collect();
     let quality = network.config().quality;
-    let ids: Vec<String> = shown.iter().map(|row| samples.ids[row.case].clone()).collect();
+    let out = &outputs.assessment;
     let listed = AssessedCases {
         sources: sources.clone(),
         thresholds: [quality.tau_a, quality.tau_b],
-        cases: rows.iter().map(|row| describe(&samples, row)).collect(),
-        shown: ids.clone(),
+        cases: cases.into_iter().map(|(_, case)| case).collect(),
+        shown: shown.iter().map(|&nth| samples.outline().ids[nth].clone()).collect(),
     };
-    let out = &outputs.assessment;
     write_json(out, "cases.json", &listed)?;
-    let mut cases = join(&inputs.images, images)?;
-    cases.retain(|channels| ids.contains(&channels.case.id));
-    let mut maps = Vec::new();
-    for row in shown {
-        maps.extend(maps_of(row, &samples, &sources, &cases)?);
+    let predicting = Predicting { windows: config.window, ..Predicting::default() };
+    for (place, (&nth, id)) in shown.iter().zip(&listed.shown).enumerate() {
+        for channels in join(&inputs.images, |input| images_of(input, id))? {
+            let maps = maps_of(config, &mut network, &samples, nth, &sources, &channels)?;
+            write_images_as(out, &maps_part(place), &maps)?;
+            drop(maps);
+            let mut kept = predict_case(&mut *network, &info, &channels, predicting)?;
+            for input in inputs.annotations.iter().chain([&*inputs.reference]) {
+                kept.extend(labels_of(input, id)?);
+            }
+            write_labels_as(out, &labels_part(place), &kept)?;
+        }
     }
-    write_images_as(out, "maps.parquet", &maps)?;
-    let kept = inputs.annotations.iter().chain([&*inputs.reference]).map(|input| {
-        let found = labels(input)?.into_values().filter(|label| ids.contains(&label.id));
-        Ok(found.collect::<Vec<CaseLabel>>())
-    });
-    let mut kept = kept.collect::<Result<Vec<_>, StageError>>()?.concat();
-    let mut model = Model::Uma(network);
-    for case in &cases {
-        kept.extend(predict_case(&mut model, &info, case, Predicting::default())?);
-    }
-    write_labels_as(out, "labels.parquet", &kept)
+    Ok(())
 }
 
-fn assess_case(
+/// The places and scores of all cases, by rising `u_a`.
+fn assess_all(
+    config: &AssessUmaConfig,
     network: &mut UmaNet,
     samples: &Samples,
-    case: usize,
-) -> Result<nets::Assessment, StageError> {
-    let n_pixels = samples.size.iter().product::<usize>();
-    let image =
-        &samples.images[case * n_pixels * samples.n_channels..][..n_pixels * samples.n_channels];
-    let n_values = n_pixels * samples.n_structures;
-    let mask = |labels: &Vec<u8>| {
-        labels[case * n_values..][..n_values].iter().map(|&v| f32::from(v)).collect()
-    };
-    let batch = Batch {
-        n_cases: 1,
-        size: samples.size,
-        images: image.to_vec(),
-        labels: samples.labels.iter().map(mask).collect(),
-    };
-    let mut found = network.assess(&batch).map_err(StageError::new)?;
-    found.pop().ok_or_else(|| {
-        StageError::new(ShardsError::EmptySplit { split: "train", purpose: "assessed" })
-    })
-}
-
-fn describe(samples: &Samples, row: &Row) -> AssessedCase {
-    AssessedCase {
-        id: samples.ids[row.case].clone(),
-        u_a: row.result.score.u_a,
-        u_b: row.result.score.u_b,
-        is_high: row.result.is_high,
-    }
+) -> Result<Vec<(usize, AssessedCase)>, NetsError> {
+    let outline = samples.outline();
+    let mut cases = Vec::new();
+    samples.each(|nth, case| {
+        let found = network.assess(case, outline.size, config.window.as_ref())?;
+        let id = outline.ids[nth].clone();
+        let (u_a, u_b, is_high) = (found.score.u_a, found.score.u_b, found.is_high);
+        cases.push((nth, AssessedCase { id, u_a, u_b, is_high }));
+        Ok(())
+    })?;
+    cases.sort_by(|(_, a), (_, b)| a.u_a.total_cmp(&b.u_a));
+    Ok(cases)
 }
 
 /// The image and the maps of a case, of its first structure.
 fn maps_of(
-    row: &Row,
+    config: &AssessUmaConfig,
+    network: &mut UmaNet,
     samples: &Samples,
+    nth: usize,
     sources: &[String],
-    cases: &[Channels],
+    Channels { case, .. }: &Channels,
 ) -> Result<Vec<CaseImage>, StageError> {
-    let id = &samples.ids[row.case];
-    let Some(Channels { case, .. }) = cases.iter().find(|channels| channels.case.id == *id) else {
-        return Ok(Vec::new());
-    };
+    let outline = samples.outline();
+    let found = network
+        .assess(&*samples.case(nth).map_err(fault)?, outline.size, config.window.as_ref())
+        .map_err(StageError::new)?;
     let first_structure = |map: &[f32]| {
-        let values = map.iter().step_by(samples.n_structures).copied().collect();
+        let values = map.iter().step_by(outline.n_structures).copied().collect();
         Image::new(case.image.shape(), values).map_err(StageError::new)
     };
     let named = |name: String, image: Image| CaseImage {
-        id: format!("{id}/{name}"),
+        id: format!("{}/{name}", case.id),
+        patient: case.patient.clone(),
+        dataset: case.dataset.clone(),
+        split: case.split,
         image,
-        ..case.clone()
+        spacing: case.spacing,
     };
     let mut maps = vec![named("image".to_owned(), case.image.clone())];
-    for (source, name) in sources.iter().enumerate() {
-        let (uncertainty, calibration) =
-            (&row.result.uncertainty[source], &row.result.calibration[source]);
+    let pairs = found.uncertainty.iter().zip(&found.calibration);
+    for (name, (uncertainty, calibration)) in sources.iter().zip(pairs) {
         maps.push(named(format!("uncertainty/{name}"), first_structure(uncertainty)?));
         maps.push(named(format!("calibration/{name}"), first_structure(calibration)?));
     }
-    maps.push(named("consensus".to_owned(), first_structure(&row.result.consensus)?));
+    maps.push(named("consensus".to_owned(), first_structure(&found.consensus)?));
     Ok(maps)
 }

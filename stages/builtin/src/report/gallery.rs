@@ -10,8 +10,8 @@ use report::{CaseMap, CaseMask, Gallery, GalleryCase, Plane, Quality};
 
 use super::trace;
 use crate::{
-    assess::{AssessedCase, AssessedCases},
-    shards::read_json,
+    assess::{AssessedCase, AssessedCases, labels_part, maps_part},
+    shards::{read_json, refused},
 };
 
 /// One gallery an assessment.
@@ -21,10 +21,15 @@ pub(super) fn galleries(inputs: &[Input]) -> Result<Vec<Gallery>, StageError> {
 
 fn gallery(input: &Input) -> Result<Gallery, StageError> {
     let listed: AssessedCases = read_json(input.file("cases.json")?)?;
-    let maps = read_images(input.file("maps.parquet")?).map_err(StageError::new)?;
-    let labels = read_labels(input.file("labels.parquet")?).map_err(StageError::new)?;
     let n_high = listed.cases.iter().filter(|case| case.is_high).count();
-    let shown = listed.cases.iter().filter(|case| listed.shown.contains(&case.id));
+    // One case after the other: their maps are large.
+    let shown = listed.shown.iter().enumerate().map(|(place, id)| {
+        let maps = read_images(input.file(&maps_part(place))?).map_err(refused)?;
+        let labels = read_labels(input.file(&labels_part(place))?).map_err(refused)?;
+        let case = listed.cases.iter().find(|case| case.id == *id);
+        Ok(case.map(|case| gallery_case(case, &listed.sources, &maps, &labels)))
+    });
+    let shown: Vec<Option<GalleryCase>> = shown.collect::<Result<_, StageError>>()?;
     Ok(Gallery {
         title: format!("Annotations as {} saw them", input.cell),
         caption: format!(
@@ -32,7 +37,7 @@ fn gallery(input: &Input) -> Result<Gallery, StageError> {
             listed.cases.len()
         ),
         thresholds: Some(listed.thresholds),
-        cases: shown.map(|case| gallery_case(case, &listed.sources, &maps, &labels)).collect(),
+        cases: shown.into_iter().flatten().collect(),
         traces: vec![trace(input)],
         ..Gallery::default()
     })

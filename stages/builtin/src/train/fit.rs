@@ -15,11 +15,14 @@ use datasets::{
 use engine::{Ctx, Input, Out, StageError};
 use nets::{
     Architecture, Checkpoint, EpochMetrics, HookError, Hooks, Model, ModelInfo, Outcome, Progress,
-    Samples, TaskShape, Training, TrainingConfig, write_model,
+    TaskShape, Training, TrainingConfig, write_model,
 };
 use serde::{Deserialize, Serialize};
 
-use super::data::samples_of_split;
+use super::{
+    data::{SplitCases, cases_of_split, fault},
+    feed::FeedConfig,
+};
 use crate::{kinds, shards::write_json, trained::in_pool};
 
 /// Checkpoints that are kept: the newest may be one that a crash has truncated.
@@ -63,6 +66,7 @@ pub(crate) struct Fit<'a> {
     pub(crate) train_cases: Option<NonZeroUsize>,
     pub(crate) training: &'a TrainingConfig,
     pub(crate) recompute: bool,
+    pub(crate) feed: FeedConfig,
     pub(crate) rng_seed: u64,
 }
 
@@ -83,9 +87,13 @@ impl Fit<'_> {
         out: &Out<kinds::Model>,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let (train, sources) = self.samples(Split::Train, "trained", None)?;
-        let (validation, _) = self.samples(Split::Val, "validated", self.reference)?;
-        let architecture = architecture(train.shape());
+        let train = self.cases(Split::Train, "trained", None)?;
+        let validation = self.cases(Split::Val, "validated", self.reference)?;
+        let plan = self.feed.plan(&train.outline, &validation.outline)?;
+        let sources = train.sources.clone();
+        let (train, validation) =
+            (train.samples(plan.n_train), validation.samples(plan.n_validation));
+        let architecture = architecture(train.outline().shape());
         let streams = |purpose: &str, parts: &[&str]| -> Box<dyn FnMut() -> f64> {
             let mut stream = Stream::new(self.rng_seed, purpose, parts);
             Box::new(move || stream.uniform())
@@ -96,6 +104,7 @@ impl Fit<'_> {
             train: &train,
             validation: Some(&validation),
             recompute: self.recompute,
+            readers: plan.readers,
             streams: &streams,
         };
         let outcome = train_with_checkpoints(&training, &mut model, ctx)?;
@@ -129,15 +138,15 @@ impl Fit<'_> {
         write_json(out, "summary.json", &summary)
     }
 
-    fn samples(
+    fn cases(
         &self,
         split: Split,
         purpose: &'static str,
         truth: Option<&Input>,
-    ) -> Result<(Samples, Vec<String>), StageError> {
+    ) -> Result<SplitCases, StageError> {
         let most = self.train_cases.filter(|_| split == Split::Train);
         let (images, annotations) = (self.images, self.annotations);
-        samples_of_split(split, purpose, images, annotations, truth, self.structures, most)
+        cases_of_split(split, purpose, images, annotations, truth, self.structures, most)
     }
 }
 
@@ -154,9 +163,11 @@ fn train_with_checkpoints(
     let mut progress = |at: Progress| {
         let fraction = at.step as f64 / at.n_steps.max(1) as f64;
         let mut doing = format!("epoch {} of {n_epochs}", at.epoch + 1);
+        if at.ends_epoch() {
+            doing += &format!(", {}", waiting(&at));
+        }
         if at.step == at.n_steps {
-            let waited = 100.0 * at.waiting_share();
-            doing += &format!("; steps waited for data in {waited:.2} % of the time");
+            ctx.log(&waiting(&at));
         }
         ctx.progress(fraction, &doing);
         if ctx.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -165,7 +176,13 @@ fn train_with_checkpoints(
         |checkpoint: &Checkpoint| keep_checkpoint(folder, checkpoint).map_err(HookError::from);
     let mut hooks =
         Hooks { progress: Some(&mut progress), epoch: None, checkpoint: Some(&mut keep) };
-    training.run(model.trainable_mut(), &mut hooks, resume.as_ref()).map_err(StageError::new)
+    training.run(model.trainable_mut(), &mut hooks, resume.as_ref()).map_err(fault)
+}
+
+/// What steps did besides working.
+fn waiting(at: &Progress) -> String {
+    let (share, seconds) = (100.0 * at.waiting_share(), at.stepping.as_secs_f64());
+    format!("steps waited for data {share:.2} % of their {seconds:.1} s")
 }
 
 /// Checkpoint files in a folder, oldest first.

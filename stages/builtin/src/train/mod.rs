@@ -1,10 +1,12 @@
 //! Training stages: one file a method, one loop for all.
 
 mod data;
+mod feed;
 mod fit;
 mod settings;
 pub mod uma;
 pub mod unet;
 
-pub(crate) use data::{check_structures, samples_of_split};
+pub(crate) use data::{cases_of_split, check_structures, fault};
+pub use feed::FeedConfig;
 pub use fit::TrainingSummary;

@@ -12,9 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    check_structures,
+    FeedConfig, check_structures,
     fit::Fit,
-    settings::{SOURCES, lung, one, refusal, training_resources},
+    settings::{SOURCES, Size, lung, one, refusal, training_resources},
 };
 use crate::{
     kinds::{FittedImages, FittedLabels, Model, ValLabels},
@@ -47,6 +47,9 @@ pub struct TrainUmaConfig {
     /// less memory; the result does not depend on it. Default false.
     #[serde(default)]
     pub recompute: bool,
+    /// How cases come to the steps; the result does not depend on it.
+    #[serde(default)]
+    pub feed: FeedConfig,
 }
 
 inputs! {
@@ -76,7 +79,7 @@ impl Stage for TrainUma {
     const NAME: &'static str = "train.uma";
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "Trains UMA-Net on the labels of several sources.";
-    const NONSEMANTIC: &'static [&'static str] = &["threads", "recompute"];
+    const NONSEMANTIC: &'static [&'static str] = &["threads", "recompute", "feed"];
     type Config = TrainUmaConfig;
     type Inputs = TrainUmaInputs;
     type Outputs = TrainUmaOutputs;
@@ -88,10 +91,13 @@ impl Stage for TrainUma {
     }
 
     fn resources(config: &TrainUmaConfig) -> Resources {
-        let UmaConfig { base_width, auem, .. } = config.network;
-        let estimator = (base_width as f64 * auem.width_mult).ceil() as usize;
-        let networks = [(base_width, 1), (estimator, if auem.enabled { SOURCES } else { 0 })];
-        training_resources(config.threads, &config.training, config.recompute, &networks)
+        let TrainUmaConfig { network, training, threads, recompute, feed, .. } = config;
+        let UmaConfig { base_width: width, levels, axes, auem, .. } = *network;
+        let backbone = Size { width, levels, decoders: 1, axes };
+        let width = (width as f64 * auem.width_mult).ceil() as usize;
+        let estimator = Size { width, decoders: SOURCES, ..backbone };
+        let networks: &[Size] = if auem.enabled { &[backbone, estimator] } else { &[backbone] };
+        training_resources(*threads, training, *recompute, *feed, networks)
     }
 
     fn environment(config: &TrainUmaConfig) -> BTreeMap<String, String> {
@@ -112,6 +118,7 @@ impl Stage for TrainUma {
             train_cases: config.train_cases,
             training: &config.training,
             recompute: config.recompute,
+            feed: config.feed,
             rng_seed: config.rng_seed,
         };
         let network = config.network;

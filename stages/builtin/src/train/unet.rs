@@ -8,9 +8,9 @@
 use std::{collections::BTreeMap, num::NonZeroUsize};
 
 use super::{
-    check_structures,
+    FeedConfig, check_structures,
     fit::Fit,
-    settings::{lung, one, refusal, training_resources},
+    settings::{Size, lung, one, refusal, training_resources},
 };
 use crate::{
     kinds::{FittedImages, FittedLabels, Model, ValLabels},
@@ -49,6 +49,9 @@ pub struct TrainUnetConfig {
     /// less memory; the result does not depend on it. Default false.
     #[serde(default)]
     pub recompute: bool,
+    /// How cases come to the steps; the result does not depend on it.
+    #[serde(default)]
+    pub feed: FeedConfig,
 }
 
 inputs! {
@@ -78,7 +81,7 @@ impl Stage for TrainUnet {
     const NAME: &'static str = "train.unet";
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "Trains a UNet on one label a case.";
-    const NONSEMANTIC: &'static [&'static str] = &["threads", "recompute"];
+    const NONSEMANTIC: &'static [&'static str] = &["threads", "recompute", "feed"];
     type Config = TrainUnetConfig;
     type Inputs = TrainUnetInputs;
     type Outputs = TrainUnetOutputs;
@@ -90,8 +93,10 @@ impl Stage for TrainUnet {
     }
 
     fn resources(config: &TrainUnetConfig) -> Resources {
-        let networks = [(config.network.base_width, 1)];
-        training_resources(config.threads, &config.training, config.recompute, &networks)
+        let TrainUnetConfig { network, training, threads, recompute, feed, .. } = config;
+        let SingleConfig { base_width: width, levels, axes, .. } = *network;
+        let networks = [Size { width, levels, decoders: 1, axes }];
+        training_resources(*threads, training, *recompute, *feed, &networks)
     }
 
     fn environment(config: &TrainUnetConfig) -> BTreeMap<String, String> {
@@ -112,6 +117,7 @@ impl Stage for TrainUnet {
             train_cases: config.train_cases,
             training: &config.training,
             recompute: config.recompute,
+            feed: config.feed,
             rng_seed: config.rng_seed,
         };
         let network = config.network;
