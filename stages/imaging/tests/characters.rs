@@ -62,7 +62,7 @@ impl Found {
         let detail = |mask: &Mask| {
             let places = (0..truth.values().len()).filter(|&index| fine(index));
             let (hits, all) = places.fold((0, 0), |(hits, all), index| {
-                (hits + usize::from(mask.values()[index]), all + 1)
+                (hits + u32::from(mask.values()[index]), all + 1)
             });
             f64::from(hits) / f64::from(all)
         };

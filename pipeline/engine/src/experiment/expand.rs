@@ -87,18 +87,18 @@ fn header(document: &Node, fallback: &str, resolved: &str) -> Result<Node, Confi
 }
 
 /// A node as it is written.
-struct Spec {
+struct Spec<'d> {
     name: String,
     stage: Arc<dyn DynStage>,
-    table: Node,
+    table: &'d Node,
     /// Which axes its own text mentions.
     mentions: Vec<bool>,
 }
 
-impl Spec {
+impl<'d> Spec<'d> {
     fn read(
         name: &str,
-        table: &Node,
+        table: &'d Node,
         axes: &[Axis],
         registry: &Registry,
     ) -> Result<Option<Self>, ConfigError> {
@@ -140,7 +140,7 @@ impl Spec {
         Ok(Some(Self {
             name: name.to_owned(),
             stage: own.unwrap_or_else(|| stage.clone()),
-            table: table.clone(),
+            table,
             mentions,
         }))
     }
@@ -158,7 +158,7 @@ struct Expansion<'a> {
     axes: &'a [Axis],
     header: &'a Node,
     roots: &'a Roots,
-    nodes: &'a [Spec],
+    nodes: &'a [Spec<'a>],
     place: BTreeMap<String, usize>,
     done: Vec<Option<Done>>,
     /// Nodes being expanded, outermost first.
@@ -170,9 +170,10 @@ struct Expansion<'a> {
 type Choice = Vec<Option<usize>>;
 
 impl Expansion<'_> {
-    fn node(&mut self, index: usize) -> Result<Done, ConfigError> {
+    /// Expands a node after those that it refers to; gives the axes that it varies over.
+    fn node(&mut self, index: usize) -> Result<Vec<bool>, ConfigError> {
         if let Some(done) = &self.done[index] {
-            return Ok(done.clone());
+            return Ok(done.axes.clone());
         }
         let spec = &self.nodes[index];
         self.open.push(index);
@@ -182,7 +183,7 @@ impl Expansion<'_> {
                 let target = self.target(reference)?;
                 self.refuse_circle(target, reference)?;
                 let below = self.node(target)?;
-                for (axis, varies) in below.axes.iter().enumerate() {
+                for (axis, varies) in below.iter().enumerate() {
                     axes[axis] |= *varies && self.follows(reference, axis);
                 }
             }
@@ -194,9 +195,8 @@ impl Expansion<'_> {
             self.cells.push(cell);
         }
         self.open.pop();
-        let done = Done { axes, cells };
-        self.done[index] = Some(done.clone());
-        Ok(done)
+        self.done[index] = Some(Done { axes: axes.clone(), cells });
+        Ok(axes)
     }
 
     /// Refuses a reference to a node that is being expanded, which would wait for itself.
@@ -254,7 +254,7 @@ impl Expansion<'_> {
     /// What is wired to each port of a node under a choice.
     fn references(
         &self,
-        spec: &Spec,
+        spec: &Spec<'_>,
         choice: &Choice,
     ) -> Result<Vec<(usize, Vec<Reference>)>, ConfigError> {
         let Some(wiring) = spec.table.get("in") else {
@@ -287,7 +287,7 @@ impl Expansion<'_> {
         })
     }
 
-    fn cell(&self, spec: &Spec, choice: &Choice) -> Result<Cell, ConfigError> {
+    fn cell(&self, spec: &Spec<'_>, choice: &Choice) -> Result<Cell, ConfigError> {
         let binding: Vec<(String, String)> = self
             .axes
             .iter()
@@ -418,11 +418,11 @@ impl Expansion<'_> {
 
     fn config(
         &self,
-        spec: &Spec,
+        spec: &Spec<'_>,
         choice: &Choice,
         cell: &str,
     ) -> Result<crate::stage::Resolved, ConfigError> {
-        let mut table = self.scope(choice).fill(&spec.table)?;
+        let mut table = self.scope(choice).fill(spec.table)?;
         RESERVED.iter().for_each(|key| {
             table.remove(key);
         });
@@ -442,7 +442,7 @@ impl Expansion<'_> {
 
 impl Expansion<'_> {
     /// What the node says of its cells beside the configuration of their stage.
-    fn policy(&self, spec: &Spec, choice: &Choice, cell: &str) -> Result<Policy, ConfigError> {
+    fn policy(&self, spec: &Spec<'_>, choice: &Choice, cell: &str) -> Result<Policy, ConfigError> {
         let entries = spec.table.table().unwrap_or_default().iter();
         let own: Vec<_> =
             entries.filter(|(key, _)| policy::KEYS.contains(&key.as_str())).cloned().collect();
