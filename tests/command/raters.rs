@@ -102,7 +102,7 @@ fn warnings_go_into_the_report_and_the_run_goes_on() {
     let world = folder();
     save(&world.path(&rater_path("labelsTr_rater2", 2)), GrayImage::new(SIDE, SIDE));
     assert_eq!(world.json(0, RUN)["failed"], json!(0));
-    let shown = world.call(&["show", "cases.report", "--json"]).data;
+    let shown = world.call(&["show", "cases", "--json", "--rows", "100"]).data;
     assert!(
         shown.contains("empty_mask") && shown.contains("labelsTr_rater2/case_2.png"),
         "{shown}"

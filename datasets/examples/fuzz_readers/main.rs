@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release -p datasets --example fuzz_readers -- --seconds 60 [--format png] [--rng-seed 0]`
 //!
-//! Files are good ones of every format with up to eight mutations; half of the compressed ones are mutated before they are
-//! compressed, so that their checksums hold. The same seed gives the same files. Files that break a reader are kept in
+//! Files are good ones of every format with up to three mutations; half of the compressed ones are mutated before they are
+//! compressed, so that their checksums hold. The same seed gives the same files; a `TMPDIR` in memory makes more of them. Files that break a reader are kept in
 //! the folder that the last line names, and the exit code is 1.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "an example talks")]

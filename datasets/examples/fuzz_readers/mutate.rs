@@ -1,4 +1,4 @@
-//! Damage of one to eight kinds in one of the files of a seed.
+//! One to three kinds of damage in one of the files of a seed.
 
 use std::io;
 
@@ -42,15 +42,16 @@ pub(crate) fn files(seed: &Seed, stream: &mut Stream) -> io::Result<Vec<Vec<u8>>
 }
 
 fn damage(bytes: &mut Vec<u8>, stream: &mut Stream) {
-    for _ in 0..=stream.below(8) {
+    for _ in 0..=stream.below(3) {
         if bytes.is_empty() {
             bytes.push(0);
         }
         let place = stream.below(bytes.len());
-        match stream.below(8) {
-            0 => bytes[place] ^= 1 << stream.below(8),
-            1 => bytes[place] = stream.below(256) as u8,
-            2 => number(bytes, place, stream),
+        // What changes the length is mostly refused at once, so it comes less often.
+        match stream.below(12) {
+            0 | 8 | 9 => bytes[place] ^= 1 << stream.below(8),
+            1 | 10 => bytes[place] = stream.below(256) as u8,
+            2 | 11 => number(bytes, place, stream),
             3 => insert(bytes, place, WORDS[stream.below(WORDS.len())].as_bytes()),
             4 => bytes.truncate(place),
             5 => {

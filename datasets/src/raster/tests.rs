@@ -165,6 +165,17 @@ fn bombs_are_refused_by_their_headers() {
     assert!(decode(&bytes).is_err());
 }
 
+/// The decoder makes room for all values of an entry before it looks for them: 255 MiB for a file of 200 bytes.
+#[test]
+fn entries_of_tiff_hold_no_more_than_the_file() {
+    let good = tiff::<colortype::Gray8>(&[([1, 2], &[1, 2])]);
+    let place = good.windows(8).position(|entry| entry == [3, 1, 3, 0, 1, 0, 0, 0]).unwrap();
+    let mut bytes = good.clone();
+    bytes[place + 4..place + 8].copy_from_slice(&8_323_073_u32.to_le_bytes());
+    let error = decode(&bytes).unwrap_err();
+    assert!(matches!(error, RasterError::Budget { announced: 16_646_146, .. }), "{error}");
+}
+
 /// The checksum of PNG, bit by bit.
 fn crc(bytes: &[u8]) -> u32 {
     let step = |crc: u32, &byte: &u8| {

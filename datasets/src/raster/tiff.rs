@@ -1,6 +1,6 @@
 //! TIFF of whole and real numbers; pages of one size are slices.
 
-use std::io::Cursor;
+use std::{collections::BTreeSet, io::Cursor};
 
 use tiff::{
     ColorType,
@@ -11,6 +11,7 @@ use super::{Model, Raster, RasterError, budget, check_size};
 use crate::Grid;
 
 pub(super) fn decode(bytes: &[u8]) -> Result<Raster, RasterError> {
+    check_entries(bytes)?;
     let limit = budget(bytes);
     let mut limits = Limits::default();
     limits.decoding_buffer_size = usize::try_from(limit).unwrap_or(usize::MAX);
@@ -54,6 +55,46 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Raster, RasterError> {
         white: first.white.map(f32::from),
         palette: None,
     })
+}
+
+/// Refuses entries of directories that announce more values than the file has bytes: the decoder makes room for them first.
+fn check_entries(bytes: &[u8]) -> Result<(), RasterError> {
+    let number = |place: usize, width: usize| {
+        let digits = bytes.get(place..place.checked_add(width)?)?;
+        let join = |number: u64, &digit: &u8| number << 8 | u64::from(digit);
+        Some(match bytes[0] {
+            b'I' => digits.iter().rev().fold(0, join),
+            _ => digits.iter().fold(0, join),
+        })
+    };
+    let is_big = number(2, 2) == Some(43);
+    let (width, n_width, entry_bytes) = if is_big { (8, 8, 20) } else { (4, 2, 12) };
+    let mut next = number(if is_big { 8 } else { 4 }, width);
+    let mut seen = BTreeSet::new();
+    while let Some(start) = next.and_then(|start| usize::try_from(start).ok()) {
+        if start == 0 || !seen.insert(start) {
+            break;
+        }
+        let first = start.saturating_add(n_width);
+        let n_entries = number(start, n_width).unwrap_or(0).min(bytes.len() as u64) as usize;
+        for place in (0..n_entries).map(|n| first.saturating_add(n * entry_bytes)) {
+            let (Some(kind), Some(count)) = (number(place + 2, 2), number(place + 4, width)) else {
+                break;
+            };
+            let size = match kind {
+                1 | 2 | 6 | 7 => 1,
+                3 | 8 => 2,
+                4 | 9 | 11 | 13 => 4,
+                _ => 8,
+            };
+            let (announced, stored) = (count.saturating_mul(size), bytes.len() as u64);
+            if announced > stored {
+                return Err(RasterError::Budget { announced, limit: stored, stored });
+            }
+        }
+        next = number(first.saturating_add(n_entries * entry_bytes), width);
+    }
+    Ok(())
 }
 
 /// What pages must share to be slices.
