@@ -9,6 +9,7 @@ pub mod ingest;
 pub mod kinds;
 pub mod noise;
 pub mod predict;
+pub mod prepare;
 pub mod report;
 pub mod score;
 mod shards;
@@ -24,6 +25,7 @@ pub fn register(registry: &mut Registry) {
     registry.add::<ingest::jsrt::Jsrt>();
     registry.add::<ingest::phantom_cxr::PhantomCxr>();
     registry.add::<ingest::phantom_dce::PhantomDce>();
+    prepare::register(registry);
     enhance::register(registry);
     grow::register(registry);
     noise::register(registry);
