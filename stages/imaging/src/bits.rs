@@ -220,8 +220,10 @@ impl BitMask {
 
     /// Background becomes foreground and the other way round.
     pub(crate) fn inverted(&self) -> Self {
-        let words = (0..self.words.len()).map(|index| !self.words[index] & self.valid(index));
-        Self { words: words.collect(), ..*self }
+        let mut found = self.clone();
+        let rows = found.words.chunks_exact_mut(self.words_a_row.max(1));
+        rows.for_each(|row| invert(row, self.shape[2]));
+        found
     }
 
     /// Voxels of a word with a set face neighbour.
