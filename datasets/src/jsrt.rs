@@ -177,18 +177,25 @@ pub fn list(root: &Path, structures: &[JsrtStructure]) -> Result<JsrtListing, Da
 /// that are not square; [`DatasetsError::EmptyMask`]; and those of [`picture::read_mask`], which allows no tolerance
 /// here.
 pub fn read_case(entry: &JsrtEntry, split: Split, size: usize) -> Result<JsrtCase, DatasetsError> {
-    let film = match entry.layout {
-        JsrtLayout::Official => film::read_raw(&entry.image)?,
-        JsrtLayout::Reduced => square(&entry.image, picture::read_image(&entry.image)?)?,
-    };
-    let side = film.n_rows();
-    if !(MIN_SIDE..=side).contains(&size) {
+    let check = |side: usize| {
         let [low, high, found] = [MIN_SIDE, side, size].map(|n| n as f64);
-        return Err(DatasetsError::Setting { setting: "size", low, high, found });
-    }
-    let mask_side = match entry.layout {
-        JsrtLayout::Official => MASK_SIDE,
-        JsrtLayout::Reduced => side,
+        let is_within = (MIN_SIDE..=side).contains(&size);
+        if is_within {
+            Ok(())
+        } else {
+            Err(DatasetsError::Setting { setting: "size", low, high, found })
+        }
+    };
+    let (film, mask_side) = match entry.layout {
+        JsrtLayout::Official => {
+            check(FILM_SIDE)?;
+            (film::read_raw_reduced(&entry.image, size)?, MASK_SIDE)
+        }
+        JsrtLayout::Reduced => {
+            let film = square(&entry.image, picture::read_image(&entry.image)?)?;
+            check(film.n_rows())?;
+            (film::reduce(&film, size), film.n_rows())
+        }
     };
     let mut masks = BTreeMap::new();
     for (&structure, parts) in &entry.masks {
@@ -201,7 +208,7 @@ pub fn read_case(entry: &JsrtEntry, split: Split, size: usize) -> Result<JsrtCas
         patient: entry.id.clone(),
         dataset: "jsrt".to_owned(),
         split,
-        image: film::reduce(&film, size),
+        image: film,
         spacing: Spacing::new([1.0, column_mm, column_mm])?,
     };
     Ok(JsrtCase { image, masks })

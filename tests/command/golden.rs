@@ -63,6 +63,19 @@ phantom = { size = 32 }
 split = { train = 4, val = 2 }
 shard_cases = 2
 
+[finer]
+use = 'prepare.resample'
+in = { images = 'scans.early', labels = 'scans.breast' }
+spacing_mm = [2.5, 2.0, 3.0]
+size = [36, 40, 48]
+interpolation = 'cubic'
+antialias = true
+
+[normalised]
+use = 'prepare.normalise'
+in = { images = 'finer.images', inside = 'finer.labels' }
+clip_percent = [0.5, 99.5]
+
 [breast]
 use = 'enhance.breast'
 in = { pre = 'scans.pre', early = 'scans.early', mask = 'scans.breast' }

@@ -41,6 +41,60 @@ pub(super) fn read_raw(path: &Path) -> Result<Image, DatasetsError> {
     Ok(Grid::new([1, FILM_SIDE, FILM_SIDE], values).expect("the number of bytes was checked"))
 }
 
+/// Rows of 12-bit values whose sum fits into 16 bits.
+const FITTING_ROWS: usize = (u16::MAX / WHITE) as usize;
+
+/// Reads a raw film and averages it over the area of each pixel of a `size` x `size` image, as [`reduce`] does.
+///
+/// Where every pixel covers as many of the film, whole numbers are summed as the bytes come in.
+pub(super) fn read_raw_reduced(path: &Path, size: usize) -> Result<Image, DatasetsError> {
+    let side = FILM_SIDE / size.max(1);
+    if side < 2 || side * size != FILM_SIDE {
+        return Ok(reduce(&read_raw(path)?, size));
+    }
+    let failed = |source| DatasetsError::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.len() != FILM_BYTES {
+        return read_raw(path);
+    }
+    let n_rows = side.min(FITTING_ROWS);
+    let mut bytes = vec![0; n_rows * FILM_SIDE * 2];
+    let (mut columns, mut sums) = (vec![0_u16; FILM_SIDE], vec![0_u32; size]);
+    let (mut values, mut seen) = (Vec::with_capacity(size * size), 0);
+    for _ in 0..size {
+        sums.fill(0);
+        for _ in 0..side / n_rows {
+            file.read_exact(&mut bytes).map_err(failed)?;
+            seen |= sum_rows(&bytes, &mut columns);
+            for (sum, columns) in sums.iter_mut().zip(columns.chunks_exact(side)) {
+                *sum += columns.iter().map(|&column| u32::from(column)).sum::<u32>();
+            }
+        }
+        let whole = (side * side) as f64 * f64::from(WHITE);
+        values.extend(sums.iter().map(|&sum| (f64::from(sum) / whole) as f32));
+    }
+    if seen > WHITE {
+        // Says which value is too large.
+        return read_raw(path);
+    }
+    Ok(Grid::new([1, size, size], values).expect("a value a pixel"))
+}
+
+/// Sums rows of a film column by column; gives all bits that any value has.
+fn sum_rows(bytes: &[u8], columns: &mut [u16]) -> u16 {
+    columns.fill(0);
+    let mut seen = 0;
+    for row in bytes.chunks_exact(2 * FILM_SIDE) {
+        for (column, pair) in columns.iter_mut().zip(row.as_chunks::<2>().0) {
+            let value = u16::from_be_bytes(*pair);
+            // What does not fit is refused in the end.
+            *column = column.wrapping_add(value);
+            seen |= value;
+        }
+    }
+    seen
+}
+
 /// Averages an image with one slice over the area of each pixel of a `size` x `size` image.
 pub(super) fn reduce(image: &Image, size: usize) -> Image {
     if image.shape() == [1, size, size] {
@@ -105,6 +159,33 @@ mod tests {
             let mean = reduced.values().iter().sum::<f32>() / (size * size) as f32;
             assert!((mean - 71.5).abs() < 1e-3, "{size}: {mean}");
         }
+    }
+
+    #[test]
+    fn films_are_summed_as_they_are_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("film.IMG");
+        let values = |largest: u16| {
+            let value = move |index: usize| (index * index % 4093 + index % 3).min(4095) as u16;
+            (0..FILM_SIDE * FILM_SIDE).flat_map(move |i| value(i).min(largest).to_be_bytes())
+        };
+        std::fs::write(&path, values(4095).collect::<Vec<u8>>()).expect("a file");
+        let film = read_raw(&path).expect("a film");
+        for size in [16, 64, 256, 1000, 1024, 2048] {
+            let (found, expected) = (read_raw_reduced(&path, size), reduce(&film, size));
+            let found = found.expect("a film");
+            assert_eq!(found.shape(), expected.shape());
+            let differ = |(a, b): (&f32, &f32)| (a - b).abs() > 1e-7;
+            assert!(!found.values().iter().zip(expected.values()).any(differ), "{size}");
+        }
+        let mut bytes: Vec<u8> = values(4095).collect();
+        bytes[2 * (5 * FILM_SIDE + 7)] = 0x10;
+        std::fs::write(&path, &bytes).expect("a file");
+        let error = read_raw_reduced(&path, 256).expect_err("a value above 4095");
+        assert!(matches!(error, DatasetsError::ByteOrder { place: [5, 7], .. }), "{error}");
+        std::fs::write(&path, &bytes[1..]).expect("a file");
+        let error = read_raw_reduced(&path, 256).expect_err("a byte too few");
+        assert!(matches!(error, DatasetsError::RawSize { .. }), "{error}");
     }
 
     #[test]

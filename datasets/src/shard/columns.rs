@@ -248,7 +248,7 @@ impl<'a> Rows<'a> {
             .list(column, row, "a list of boolean")?
             .ok_or_else(|| self.no_value(column, row))?;
         self.check_count(column, case, shape, list.len())?;
-        Ok(list.values().iter().collect())
+        Ok(unpacked(list.values()))
     }
 
     fn check_count(
@@ -293,6 +293,32 @@ impl<'a> Rows<'a> {
     }
 }
 
+/// The bits of a mask as voxels.
+fn unpacked(bits: &BooleanBuffer) -> Vec<bool> {
+    /// Every byte as eight voxels, lowest bit first.
+    const VOXELS: [[bool; 8]; 256] = {
+        let mut table = [[false; 8]; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            let mut bit = 0;
+            while bit < 8 {
+                table[byte][bit] = byte >> bit & 1 == 1;
+                bit += 1;
+            }
+            byte += 1;
+        }
+        table
+    };
+    if !bits.offset().is_multiple_of(8) {
+        return bits.iter().collect();
+    }
+    let bytes = &bits.values()[bits.offset() / 8..][..bits.len().div_ceil(8)];
+    let mut voxels = Vec::with_capacity(8 * bytes.len());
+    bytes.iter().for_each(|&byte| voxels.extend_from_slice(&VOXELS[usize::from(byte)]));
+    voxels.truncate(bits.len());
+    voxels
+}
+
 /// Refuses the first voxel that is not allowed.
 pub(super) fn check_voxels(
     path: &Path,
@@ -302,6 +328,11 @@ pub(super) fn check_voxels(
     values: &[f32],
     is_allowed: impl Fn(f32) -> bool,
 ) -> Result<(), DatasetsError> {
+    // Whole blocks are looked at together; the voxel itself is sought only when there is one.
+    let is_clean = |block: &[f32]| block.iter().fold(true, |all, &value| all & is_allowed(value));
+    if values.chunks(256).all(is_clean) {
+        return Ok(());
+    }
     let Some(index) = values.iter().position(|&value| !is_allowed(value)) else { return Ok(()) };
     let [_, n_rows, n_columns] = shape;
     Err(DatasetsError::VoxelValue {
@@ -311,4 +342,19 @@ pub(super) fn check_voxels(
         place: [index / (n_rows * n_columns), index / n_columns % n_rows, index % n_columns],
         value: values[index],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_become_voxels_at_any_offset() {
+        let voxels: Vec<bool> = (0..77).map(|place| place * place % 7 < 3).collect();
+        let bits = BooleanBuffer::from(voxels.clone());
+        for (start, length) in [(0, 77), (8, 64), (16, 61), (3, 70), (77, 0)] {
+            let found = unpacked(&bits.slice(start, length));
+            assert_eq!(found, voxels[start..start + length], "{start} {length}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub mod ingest;
 pub mod kinds;
 pub mod noise;
 pub mod predict;
+pub mod prepare;
 pub mod report;
 pub mod score;
 mod shards;
@@ -31,6 +32,7 @@ pub fn register(registry: &mut Registry) {
     registry.add::<ingest::phantom_cxr::PhantomCxr>();
     registry.add::<ingest::phantom_dce::PhantomDce>();
     registry.add::<ingest::phantom_fundus::PhantomFundus>();
+    prepare::register(registry);
     enhance::register(registry);
     grow::register(registry);
     noise::register(registry);

@@ -3,7 +3,11 @@
 //! Source: union-find over runs (He, Chao and Suzuki, 2008). Randomness: none. Cost: one pass over the voxels and
 //! one over the runs. Components with equal sizes keep raster order everywhere.
 
+use std::{ops::Range, sync::OnceLock};
+
 use datasets::{Grid, Mask};
+
+use crate::bits::{each_run, pack};
 
 /// Which voxels touch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +32,20 @@ impl Connectivity {
 }
 
 /// The components of a mask.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Components {
-    labels: Grid<u32>,
+    shape: [usize; 3],
+    runs: Vec<Run>,
+    starts: Vec<usize>,
     sizes: Vec<usize>,
+    labels: OnceLock<Grid<u32>>,
+}
+
+impl PartialEq for Components {
+    fn eq(&self, other: &Self) -> bool {
+        // The rest follows from these.
+        (self.shape, &self.runs) == (other.shape, &other.runs)
+    }
 }
 
 impl Components {
@@ -65,9 +79,16 @@ impl Components {
         &self.sizes
     }
 
-    /// Label of every voxel: 0 is background.
+    /// Label of every voxel: 0 is background. Drawn when they are first asked for.
     pub fn labels(&self) -> &Grid<u32> {
-        &self.labels
+        self.labels.get_or_init(|| {
+            let mut labels = Grid::filled(self.shape, 0_u32);
+            for run in &self.runs {
+                let label = u32::try_from(run.set + 1).expect("fewer components than 2^32");
+                labels.values_mut()[run.voxels(self.shape)].fill(label);
+            }
+            labels
+        })
     }
 
     /// Indices of the components from the largest to the smallest; equal sizes stay in raster order.
@@ -79,17 +100,55 @@ impl Components {
 
     /// Mask of one component; all background when `index` is not a component.
     pub fn mask_of(&self, index: usize) -> Mask {
-        self.labels.map(|&label| label as usize == index + 1)
+        let mut mask = Grid::filled(self.shape, false);
+        for voxels in self.ranges(index) {
+            mask.values_mut()[voxels].fill(true);
+        }
+        mask
+    }
+
+    /// Places of the voxels of one component among the values of a grid, run by run.
+    pub(crate) fn ranges(&self, index: usize) -> impl Iterator<Item = Range<usize>> {
+        self.runs.iter().filter(move |run| run.set == index).map(|run| run.voxels(self.shape))
+    }
+
+    /// The component of a voxel; `None` in the background.
+    pub(crate) fn at(&self, [slice, row, column]: [usize; 3]) -> Option<usize> {
+        let line = slice * self.shape[1] + row;
+        let runs = &self.runs[self.starts[line]..self.starts[line + 1]];
+        runs.iter().find(|run| (run.start..run.end).contains(&column)).map(|run| run.set)
+    }
+
+    /// First voxel of every component in raster order, as `[slice, row, column]`.
+    pub(crate) fn first_voxels(&self) -> Vec<[usize; 3]> {
+        let mut first = Vec::with_capacity(self.len());
+        for run in &self.runs {
+            // Components are numbered by their first runs.
+            if run.set == first.len() {
+                let [slice, row] = [run.line / self.shape[1], run.line % self.shape[1]];
+                first.push([slice, row, run.start]);
+            }
+        }
+        first
     }
 }
 
 /// Foreground voxels that follow each other in one line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Run {
     line: usize,
     start: usize,
     end: usize,
-    parent: usize,
+    /// An earlier run of the same component, or itself; in the end the component.
+    set: usize,
+}
+
+impl Run {
+    /// Places of the voxels among the values of a grid.
+    fn voxels(&self, shape: [usize; 3]) -> Range<usize> {
+        let start = self.line * shape[2];
+        start + self.start..start + self.end
+    }
 }
 
 /// All runs of a mask in raster order, and where those of each line begin.
@@ -103,17 +162,11 @@ impl Runs {
         let [n_slices, n_rows, n_columns] = mask.shape();
         let mut runs: Vec<Run> = Vec::new();
         let mut starts = Vec::with_capacity(n_slices * n_rows + 1);
+        let mut words = vec![0; n_columns.div_ceil(64)];
         for line in 0..n_slices * n_rows {
             starts.push(runs.len());
-            let values = &mask.values()[line * n_columns..][..n_columns];
-            let mut from = 0;
-            while let Some(gap) = values[from..].iter().position(|&inside| inside) {
-                let start = from + gap;
-                let length =
-                    values[start..].iter().position(|&inside| !inside).unwrap_or(n_columns - start);
-                from = start + length;
-                runs.push(Run { line, start, end: from, parent: runs.len() });
-            }
+            pack(mask.row(line / n_rows, line % n_rows), &mut words);
+            each_run(&words, |start, end| runs.push(Run { line, start, end, set: runs.len() }));
         }
         starts.push(runs.len());
         Self { runs, starts }
@@ -161,9 +214,9 @@ impl Runs {
 
     /// The earliest run of the set, so that roots are in raster order.
     fn root(&mut self, mut run: usize) -> usize {
-        while self.runs[run].parent != run {
-            let parent = self.runs[run].parent;
-            self.runs[run].parent = self.runs[parent].parent;
+        while self.runs[run].set != run {
+            let parent = self.runs[run].set;
+            self.runs[run].set = self.runs[parent].set;
             run = parent;
         }
         run
@@ -171,26 +224,23 @@ impl Runs {
 
     fn unite(&mut self, left: usize, right: usize) {
         let (left, right) = (self.root(left), self.root(right));
-        self.runs[left.max(right)].parent = left.min(right);
+        self.runs[left.max(right)].set = left.min(right);
     }
 
     fn label(mut self, shape: [usize; 3]) -> Components {
-        let mut labels = Grid::filled(shape, 0_u32);
         let mut sizes: Vec<usize> = Vec::new();
-        let mut label_of_root = vec![0_u32; self.runs.len()];
         for index in 0..self.runs.len() {
-            let root = self.root(index);
-            if root == index {
+            // Every run points to an earlier one, which has its component's number by now, or to itself.
+            let Run { set, start, end, .. } = self.runs[index];
+            let component = if set == index { sizes.len() } else { self.runs[set].set };
+            if set == index {
                 sizes.push(0);
-                label_of_root[root] =
-                    u32::try_from(sizes.len()).expect("fewer components than 2^32");
             }
-            let label = label_of_root[root];
-            let Run { line, start, end, .. } = self.runs[index];
-            sizes[label as usize - 1] += end - start;
-            labels.values_mut()[line * shape[2] + start..line * shape[2] + end].fill(label);
+            sizes[component] += end - start;
+            self.runs[index].set = component;
         }
-        Components { labels, sizes }
+        let Self { runs, starts } = self;
+        Components { shape, runs, starts, sizes, labels: OnceLock::new() }
     }
 }
 

@@ -4,6 +4,7 @@
 //! `[slice, row, column]`; 2-D is a grid with one slice, and an axis of length 1 never takes part in a
 //! neighbourhood or a distance. Spacings are `[slice, row, column]` in millimetres, or 1 for pixel units.
 
+mod bits;
 pub mod calibrate;
 pub mod components;
 pub mod contour;
@@ -15,6 +16,7 @@ pub mod grey;
 pub mod holes;
 pub mod morphology;
 pub mod noise;
+pub mod normalise;
 pub mod polygon;
 pub mod rank;
 pub mod recursive;

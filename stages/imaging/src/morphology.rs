@@ -1,10 +1,12 @@
 //! Surfaces, Euclidean erosion and dilation, and bounding boxes of masks.
 //!
-//! Randomness: none. Cost: one pass over the mask, or one distance transform.
+//! Randomness: none. Cost: one pass over the mask; a ball of 10 pixels takes a 2048 x 2048 mask about a millisecond, one of
+//! very many voxels a distance transform.
 
 use datasets::{Grid, Mask};
 
 use crate::{
+    bits::{Ball, BitMask},
     distance::{Border, squared_distance, squared_distance_to_background},
     zip::zip,
 };
@@ -73,15 +75,28 @@ fn keep_between_neighbours(interior: &mut [bool], values: &[bool], stride: usize
     }
 }
 
+/// Rows of a ball above which a distance transform is faster: its cost does not depend on the radius.
+const MOST_ROWS: usize = 3000;
+
 /// Every voxel within `radius` of the foreground, in the unit of `spacing`; an empty mask stays empty.
 pub fn dilate(mask: &Mask, radius: f64, spacing: [f64; 3]) -> Mask {
-    squared_distance(mask, spacing).map(|&squared| squared.sqrt() <= radius)
+    match Ball::new(radius, spacing, mask.shape(), MOST_ROWS) {
+        Some(ball) => BitMask::of(mask).dilated(&ball).to_mask(),
+        None => squared_distance(mask, spacing).map(|&squared| squared.sqrt() <= radius),
+    }
 }
 
 /// Foreground voxels farther than `radius` from the background, in the unit of `spacing`; the result may be empty.
 pub fn erode(mask: &Mask, radius: f64, spacing: [f64; 3], border: Border) -> Mask {
-    let field = squared_distance_to_background(mask, spacing, border);
-    zip(&field, mask, |&squared, &inside| inside && squared.sqrt() > radius)
+    let Some(ball) = Ball::new(radius, spacing, mask.shape(), MOST_ROWS) else {
+        let field = squared_distance_to_background(mask, spacing, border);
+        return zip(&field, mask, |&squared, &inside| inside && squared.sqrt() > radius);
+    };
+    let mut eroded = BitMask::of(mask).eroded(&ball);
+    if border == Border::Background {
+        eroded.clear_rim(radius, spacing);
+    }
+    eroded.to_mask()
 }
 
 /// The smallest box around something, as half-open ranges `start..end` for each of `[slice, row, column]`.
@@ -96,12 +111,15 @@ pub struct BoundingBox {
 impl BoundingBox {
     /// Box around the foreground; `None` for an empty mask.
     pub fn of(mask: &Mask) -> Option<Self> {
-        let [n_slices, n_rows, _] = mask.shape();
+        let [n_slices, n_rows, n_columns] = mask.shape();
         let mut found: Option<Self> = None;
         for slice in 0..n_slices {
             for row in 0..n_rows {
                 let line = mask.row(slice, row);
-                let Some(first) = line.iter().position(|&inside| inside) else { continue };
+                if !is_any(line) {
+                    continue;
+                }
+                let first = line.iter().position(|&inside| inside).unwrap_or(n_columns);
                 let last = line.iter().rposition(|&inside| inside).unwrap_or(first);
                 let here = Self { start: [slice, row, first], end: [slice + 1, row + 1, last + 1] };
                 found = Some(found.map_or(here, |found| found.union(&here)));
@@ -137,6 +155,13 @@ impl BoundingBox {
         }
         Grid::new(self.shape(), values).expect("as many values as the box")
     }
+}
+
+/// Whether a voxel of a line is set; whole blocks are looked at together.
+fn is_any(line: &[bool]) -> bool {
+    let (blocks, rest) = line.as_chunks::<64>();
+    let any = |voxels: &[bool]| voxels.iter().fold(false, |any, &inside| any | inside);
+    blocks.iter().any(|block| any(block)) || any(rest)
 }
 
 #[cfg(test)]

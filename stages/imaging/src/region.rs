@@ -9,7 +9,12 @@ mod flood;
 
 use datasets::{Image, Mask};
 
-use crate::{ImagingError, components::Connectivity, error::check_option};
+use crate::{
+    ImagingError,
+    bits::{invert, pack, pack_where, widen_row},
+    components::Connectivity,
+    error::check_option,
+};
 
 pub use flood::Region;
 use flood::{Rule, flood};
@@ -29,11 +34,9 @@ impl Bounds {
         Self { lower, upper: f32::INFINITY }
     }
 
-    /// Marks the values of a row that belong.
-    fn mark(self, values: &[f32], inside: &mut [bool]) {
-        for (inside, &value) in inside.iter_mut().zip(values) {
-            *inside = (value >= self.lower) & (value <= self.upper);
-        }
+    /// Marks the values of a row that belong, a bit a value.
+    fn mark(self, values: &[f32], inside: &mut [u64]) {
+        pack_where(values, inside, |value| (value >= self.lower) & (value <= self.upper));
     }
 }
 
@@ -57,7 +60,7 @@ pub fn connected_threshold(
     connectivity: Connectivity,
 ) -> Result<Region, ImagingError> {
     check_seeds(image, seeds)?;
-    Ok(flood(image.shape(), seeds, connectivity, &Threshold { image, bounds }))
+    Ok(flood(image.shape(), seeds, connectivity, &mut Threshold { image, bounds }))
 }
 
 /// The voxels whose whole box of `radius` voxels to each side lies within `bounds`, connected by faces to a seed.
@@ -73,8 +76,8 @@ pub fn neighbourhood_connected(
     radius: [usize; 3],
 ) -> Result<Region, ImagingError> {
     check_seeds(image, seeds)?;
-    let rule = Neighbourhood { image, bounds, radius };
-    Ok(flood(image.shape(), seeds, Connectivity::Face, &rule))
+    let mut rule = Neighbourhood::new(image, bounds, radius);
+    Ok(flood(image.shape(), seeds, Connectivity::Face, &mut rule))
 }
 
 /// Settings of [`confidence_connected`].
@@ -124,8 +127,8 @@ pub fn confidence_connected(
     let grow = |moments: Moments| {
         let (mean, sd) = (moments.mean(), moments.variance().max(0.0).sqrt());
         let bounds = interval(mean, settings.multiplier * sd, widest);
-        let rule = Threshold { image, bounds };
-        let region = flood(image.shape(), seeds, Connectivity::Face, &rule);
+        let mut rule = Threshold { image, bounds };
+        let region = flood(image.shape(), seeds, Connectivity::Face, &mut rule);
         ConfidenceRegion { region, mean, sd, bounds }
     };
     let mut found = grow(seed_moments(image, seeds, settings.seed_radius));
@@ -262,7 +265,7 @@ struct Threshold<'a> {
 }
 
 impl Rule for Threshold<'_> {
-    fn mark(&self, slice: usize, row: usize, inside: &mut [bool]) {
+    fn mark(&mut self, slice: usize, row: usize, inside: &mut [u64]) {
         self.bounds.mark(self.image.row(slice, row), inside);
     }
 }
@@ -272,31 +275,54 @@ struct Neighbourhood<'a> {
     image: &'a Image,
     bounds: Bounds,
     radius: [usize; 3],
+    /// Voxels *out of* bounds, row by row, of the rows that were looked at.
+    outside: Vec<u64>,
+    is_known: Vec<bool>,
+    spare: Vec<u64>,
+}
+
+impl<'a> Neighbourhood<'a> {
+    fn new(image: &'a Image, bounds: Bounds, radius: [usize; 3]) -> Self {
+        let [n_slices, n_rows, n_columns] = image.shape();
+        let (n_lines, words_a_row) = (n_slices * n_rows, n_columns.div_ceil(64));
+        Self {
+            image,
+            bounds,
+            radius,
+            outside: vec![0; n_lines * words_a_row],
+            is_known: vec![false; n_lines],
+            spare: vec![0; words_a_row],
+        }
+    }
+
+    fn outside(&mut self, line: usize) -> &[u64] {
+        let [_, n_rows, n_columns] = self.image.shape();
+        let words_a_row = n_columns.div_ceil(64);
+        let outside = &mut self.outside[line * words_a_row..(line + 1) * words_a_row];
+        if !self.is_known[line] {
+            self.is_known[line] = true;
+            self.bounds.mark(self.image.row(line / n_rows, line % n_rows), outside);
+            invert(outside, n_columns);
+        }
+        outside
+    }
 }
 
 impl Rule for Neighbourhood<'_> {
-    fn mark(&self, slice: usize, row: usize, inside: &mut [bool]) {
+    fn mark(&mut self, slice: usize, row: usize, inside: &mut [u64]) {
         let [n_slices, n_rows, n_columns] = self.image.shape();
         let range = |place: usize, radius: usize, length: usize| {
             place.saturating_sub(radius)..(place + radius + 1).min(length)
         };
-        let mut all = vec![true; n_columns];
+        // Beyond the edge the outermost voxels are repeated, which adds none that is not looked at anyway.
         for slice in range(slice, self.radius[0], n_slices) {
             for row in range(row, self.radius[1], n_rows) {
-                for (all, &value) in all.iter_mut().zip(self.image.row(slice, row)) {
-                    *all &= (value >= self.bounds.lower) & (value <= self.bounds.upper);
-                }
+                let outside = self.outside(slice * n_rows + row);
+                inside.iter_mut().zip(outside).for_each(|(all, &outside)| *all |= outside);
             }
         }
-        inside.copy_from_slice(&all);
-        for offset in 1..=self.radius[2].min(n_columns.saturating_sub(1)) {
-            for (inside, &other) in inside.iter_mut().zip(&all[offset..]) {
-                *inside &= other;
-            }
-            for (inside, &other) in inside[offset..].iter_mut().zip(&all) {
-                *inside &= other;
-            }
-        }
+        widen_row(inside, &mut self.spare, self.radius[2].min(n_columns));
+        invert(inside, n_columns);
     }
 }
 
@@ -311,13 +337,13 @@ pub fn connected_mask(
 ) -> Result<Region, ImagingError> {
     struct Given<'a>(&'a Mask);
     impl Rule for Given<'_> {
-        fn mark(&self, slice: usize, row: usize, inside: &mut [bool]) {
-            inside.copy_from_slice(self.0.row(slice, row));
+        fn mark(&mut self, slice: usize, row: usize, inside: &mut [u64]) {
+            pack(self.0.row(slice, row), inside);
         }
     }
     let shape = mask.shape();
     if let Some(&seed) = seeds.iter().find(|seed| (0..3).any(|axis| seed[axis] >= shape[axis])) {
         return Err(ImagingError::SeedOutside { seed, shape });
     }
-    Ok(flood(shape, seeds, connectivity, &Given(mask)))
+    Ok(flood(shape, seeds, connectivity, &mut Given(mask)))
 }

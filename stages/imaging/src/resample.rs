@@ -1,9 +1,14 @@
-//! Changing the number of voxels: nearest neighbour for masks, area average for images.
+//! Changing the number of voxels: to a shape by nearest neighbour or area average, to a spacing by interpolation.
 //!
-//! Both keep the outline of the image: voxel `i` of `n` covers `[i / n, (i + 1) / n]` of its axis.
+//! To a shape keeps the outline of the image: voxel `i` of `n` covers `[i / n, (i + 1) / n]` of its axis.
 //! Randomness: none. Cost: one pass over the input an axis.
 
+mod axis;
+mod to_spacing;
+
 use datasets::{Grid, Image, Mask};
+
+pub use to_spacing::{Alignment, Interpolation, Resampling, resample, resample_mask};
 
 use crate::ImagingError;
 

@@ -120,7 +120,8 @@ impl MaskShard {
     }
 }
 
-fn missing(case: &str, cell: &str) -> StageError {
+/// A case that the artifact of a cell lacks.
+pub(crate) fn missing(case: &str, cell: &str) -> StageError {
     StageError::new(EnhanceError::CaseMissing { case: case.to_owned(), cell: cell.to_owned() })
 }
 

@@ -62,7 +62,7 @@ pub struct Jsrt;
 
 impl Stage for Jsrt {
     const NAME: &'static str = "ingest.jsrt";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Reads chest films of JSRT with the masks of SCR.";
     const NONSEMANTIC: &'static [&'static str] = &["root"];
     type Config = JsrtConfig;

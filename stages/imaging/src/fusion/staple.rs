@@ -9,7 +9,7 @@
 //! Randomness: none. Cost: one pass over the masks, then work in proportion to the distinct combinations of
 //! decisions (at most 2 to the number of sources) for each iteration.
 
-use datasets::{Image, Mask};
+use datasets::{Grid, Image, Mask};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,11 @@ impl StapleEstimate {
         self.patterns.spread(|pattern| self.weights[pattern] as f32)
     }
 
+    /// As [`StapleEstimate::probability`], to the last digit that was computed.
+    pub fn weights(&self) -> Grid<f64> {
+        self.patterns.spread(|pattern| self.weights[pattern])
+    }
+
     /// Voxels whose probability exceeds `threshold`; a tie is background.
     pub fn mask(&self, threshold: f64) -> Mask {
         self.patterns.spread(|pattern| self.weights[pattern] > threshold)
@@ -93,7 +98,7 @@ pub fn staple(
         check_option(owner, "prior", prior, [0.0, 1.0])?;
     }
     check_all_shapes(masks)?;
-    let patterns = Patterns::collect(&masks.iter().map(|named| named.mask).collect::<Vec<_>>());
+    let patterns = Patterns::of_masks(&masks.iter().map(|named| named.mask).collect::<Vec<_>>());
     let n_voxels: f64 = patterns.counts.iter().sum();
     if n_voxels < 1.0 {
         return Err(ImagingError::NoVoxels);

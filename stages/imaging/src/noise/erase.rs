@@ -111,8 +111,8 @@ impl Simulator for Erase {
 /// The mask without one component.
 fn without(mask: &Mask, components: &Components, component: usize) -> Mask {
     let mut rest = mask.clone();
-    for (value, &label) in rest.values_mut().iter_mut().zip(components.labels().values()) {
-        *value &= label as usize != component + 1;
+    for voxels in components.ranges(component) {
+        rest.values_mut()[voxels].fill(false);
     }
     rest
 }

@@ -2,7 +2,8 @@
 //!
 //! Source: arXiv 2304.00466v2, IV-A.1, noise 1; the form is the erosion and dilation noise of Yao et al. (2023).
 //! Deviation: the radius is one real number for all cases, found by calibration.
-//! Randomness: `u1` decides between dilation and erosion. Cost: one distance transform.
+//! Randomness: `u1` decides between dilation and erosion. Cost: one dilation or erosion, and a distance transform where
+//! an erosion would take too much.
 
 use datasets::Mask;
 use schemars::JsonSchema;
@@ -15,7 +16,7 @@ use crate::{
     ImagingError,
     distance::{Border, squared_distance_to_background},
     error::{check_option, check_spacing},
-    morphology::dilate,
+    morphology::{dilate, erode},
     zip::zip,
 };
 
@@ -93,13 +94,13 @@ pub(super) fn erode_at_most(
     spacing: [f64; 3],
     border: Border,
 ) -> (Mask, f64) {
-    let field = squared_distance_to_background(mask, spacing, border);
-    let eroded = zip(&field, mask, |&squared, &inside| inside && squared.sqrt() > radius);
+    let eroded = erode(mask, radius, spacing, border);
     let area = mask.area();
     let smallest = ((area as f64 * SMALLEST_SHARE).ceil() as usize).max(1);
     if eroded.area() >= smallest || area == 0 {
         return (eroded, radius);
     }
+    let field = squared_distance_to_background(mask, spacing, border);
     let mut depths: Vec<f64> = field
         .values()
         .iter()

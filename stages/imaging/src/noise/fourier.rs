@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
-    polygonize::{copy_part, first_pixels, plane_of, smooth_slices},
+    polygonize::{copy_part, plane_of, smooth_slices},
 };
 use crate::{
     ImagingError,
@@ -97,13 +97,13 @@ impl Fourier {
         for slice in 0..mask.n_slices() {
             let plane = plane_of(mask, slice);
             let parts = Components::find(&plane, Connectivity::Edge);
-            for (part, first) in first_pixels(&parts).into_iter().enumerate() {
+            for (part, [_, row, column]) in parts.first_voxels().into_iter().enumerate() {
                 if parts.sizes()[part] < self.smallest_component_px {
                     copy_part(&mut drawn, slice, &parts, part);
                     continue;
                 }
-                let component = volume.labels().get([slice, first[0], first[1]]) - 1;
-                let contour = Contour::trace(&plane, 0, first);
+                let component = volume.at([slice, row, column]).expect("a pixel of the mask");
+                let contour = Contour::trace(&plane, 0, [row, column]);
                 let factors = self.factors(component, width, seed);
                 add_polygon(&mut drawn, slice, &modulated(contour.points(), &factors));
             }
@@ -112,7 +112,7 @@ impl Fourier {
     }
 
     /// What is added to 1 for the frequencies 1, -1, 2, -2 and so on of a component.
-    fn factors(&self, component: u32, width: f64, seed: u64) -> Vec<(f64, f64)> {
+    fn factors(&self, component: usize, width: f64, seed: u64) -> Vec<(f64, f64)> {
         let mut stream = Stream::new(seed, "noise.fourier", &[&component.to_string()]);
         let frequencies =
             (1..=self.n_frequencies).flat_map(|order| [f64::from(order), -f64::from(order)]);

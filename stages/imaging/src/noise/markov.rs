@@ -13,11 +13,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, bits::BitMask,
-    check_strength,
+    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
 };
 use crate::{
     ImagingError,
+    bits::BitMask,
     error::{check_option, check_spacing},
     smooth::{Edge, smooth},
     zip::zip,

@@ -8,7 +8,6 @@
 //! A new simulator is a new file with an implementation of [`Simulator`].
 
 mod area_ratio;
-mod bits;
 mod choppy;
 mod correlation;
 mod cube;

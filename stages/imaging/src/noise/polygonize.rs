@@ -97,7 +97,8 @@ impl Polygonize {
         for slice in 0..mask.n_slices() {
             let plane = plane_of(mask, slice);
             let parts = Components::find(&plane, Connectivity::Edge);
-            for (part, first) in first_pixels(&parts).into_iter().enumerate() {
+            for (part, [_, row, column]) in parts.first_voxels().into_iter().enumerate() {
+                let first = [row, column];
                 let contour = Contour::trace(&plane, 0, first);
                 if parts.sizes()[part] < self.smallest_component_px
                     || contour.points().len() < n_points
@@ -105,7 +106,7 @@ impl Polygonize {
                     copy_part(&mut drawn, slice, &parts, part);
                     continue;
                 }
-                let component = volume.labels().get([slice, first[0], first[1]]) as usize - 1;
+                let component = volume.at([slice, row, column]).expect("a pixel of the mask");
                 let places = places[component]
                     .get_or_insert_with(|| sorted_places(seed, component, n_points));
                 let points: Vec<Point> = places.iter().map(|&place| contour.at(place)).collect();
@@ -133,23 +134,11 @@ pub(super) fn plane_of(mask: &Mask, slice: usize) -> Mask {
     Mask::new([1, n_rows, n_columns], values).expect("as many values as a slice")
 }
 
-/// First pixel of every component in raster order, as `[row, column]`.
-pub(super) fn first_pixels(parts: &Components) -> Vec<[usize; 2]> {
-    let n_columns = parts.labels().n_columns();
-    let mut first = Vec::with_capacity(parts.len());
-    for (index, &label) in parts.labels().values().iter().enumerate() {
-        if label as usize == first.len() + 1 {
-            first.push([index / n_columns, index % n_columns]);
-        }
-    }
-    first
-}
-
 /// Adds a component to a slice as it is.
 pub(super) fn copy_part(drawn: &mut Mask, slice: usize, parts: &Components, part: usize) {
-    let start = slice * parts.labels().values().len();
-    for (value, &label) in drawn.values_mut()[start..].iter_mut().zip(parts.labels().values()) {
-        *value |= label as usize == part + 1;
+    let start = drawn.index([slice, 0, 0]);
+    for pixels in parts.ranges(part) {
+        drawn.values_mut()[start..][pixels].fill(true);
     }
 }
 
