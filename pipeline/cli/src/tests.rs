@@ -388,7 +388,11 @@ cut[length=4] (stage `cut`)
     assert_eq!(told["now"]["state"], "fresh");
     // It was built twice: the run that had the other value is named.
     let said = toy.call(&["explain", "toy.toml", "tell", "--set", "matrix.length=[1, 4]"]);
-    assert!(said.data.contains("built by run RUN1 in T s, because since run RUN0\n"), "{}", said.data);
+    assert!(
+        said.data.contains("built by run RUN1 in T s, because since run RUN0\n"),
+        "{}",
+        said.data
+    );
 }
 
 #[test]

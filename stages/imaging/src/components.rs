@@ -84,8 +84,7 @@ impl Components {
         self.labels.get_or_init(|| {
             let mut labels = Grid::filled(self.shape, 0_u32);
             for run in &self.runs {
-                let label = u32::try_from(run.set + 1).expect("fewer components than 2^32");
-                labels.values_mut()[run.voxels(self.shape)].fill(label);
+                labels.values_mut()[run.voxels(self.shape)].fill(label(run.set));
             }
             labels
         })
@@ -242,6 +241,11 @@ impl Runs {
         let Self { runs, starts } = self;
         Components { shape, runs, starts, sizes, labels: OnceLock::new() }
     }
+}
+
+/// Label of a component.
+fn label(component: usize) -> u32 {
+    u32::try_from(component + 1).expect("fewer components than 2^32")
 }
 
 #[cfg(test)]

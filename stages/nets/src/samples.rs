@@ -350,7 +350,11 @@ mod tests {
         samples.load(3).unwrap();
         for _ in 0..3 {
             let mut seen = Vec::new();
-            samples.each(|nth, case| Ok(seen.push((nth, case.image[0])))).unwrap();
+            let look = |nth: usize, case: &Case| {
+                seen.push((nth, case.image[0]));
+                Ok(())
+            };
+            samples.each(look).unwrap();
             assert_eq!(seen, [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]);
         }
         let reads: Vec<usize> = reads.iter().map(|count| count.load(Relaxed)).collect();
@@ -370,7 +374,11 @@ mod tests {
                 );
             }
             let mut n_taken = 0;
-            let fault = samples.each(|_, _| Ok(n_taken += 1)).unwrap_err();
+            let take = |_: usize, _: &Case| {
+                n_taken += 1;
+                Ok(())
+            };
+            let fault = samples.each(take).unwrap_err();
             assert!(matches!(fault, NetsError::CaseUnread { ref case, .. } if case == "case-3"));
             assert_eq!(n_taken, 3);
             let refused = samples.each(|_, _| Err(NetsError::Empty { split: "test" }));

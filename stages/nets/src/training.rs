@@ -658,7 +658,7 @@ mod tests {
         let mut seen = Vec::new();
         let mut tell = |progress: Progress| {
             assert!((0.0..=1.0).contains(&progress.waiting_share()));
-            assert_eq!(progress.ends_epoch(), progress.step % 2 == 0);
+            assert_eq!(progress.ends_epoch(), progress.step.is_multiple_of(2));
             seen.push((progress.epoch, progress.step, progress.n_steps));
             if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };

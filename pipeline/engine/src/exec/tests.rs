@@ -4,7 +4,7 @@ use std::{fs, sync::atomic::AtomicBool, time::Instant};
 
 use super::*;
 use crate::{
-    Event, Experiment, Limits, RunError, RunOptions, RunReport, run,
+    Event, Experiment, Limits, Part, RunError, RunOptions, RunReport, run,
     toy::{Toy, walk},
 };
 
@@ -41,8 +41,8 @@ fn made(toy: &Toy, report: &RunReport, cell: &str, port: &str) -> Vec<(String, S
     let store = toy.store();
     let found = report.cells.iter().find(|found| found.cell == cell).unwrap();
     let manifest = store.manifest(&found.manifests[port]).unwrap();
-    let parts = manifest.parts.into_iter();
-    parts.map(|part| (part.name, fs::read_to_string(store.blob(&part.blob)).unwrap())).collect()
+    let text = |part: &Part| fs::read_to_string(store.blob(&part.blob)).unwrap();
+    manifest.parts().map(|part| (part.name.clone(), text(part))).collect()
 }
 
 /// Runs a script in a cell; what it failed with, its causes one after another.

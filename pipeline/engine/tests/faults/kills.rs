@@ -26,7 +26,7 @@ impl Killer {
     fn command(&self, store: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("run").arg(&self.experiment).args(["--json", "--quiet", "--store"]).arg(store);
-        self.set.iter().for_each(|set| drop(command.args(["--set", set])));
+        command.args(self.set.iter().flat_map(|set| ["--set", set]));
         command.stdin(Stdio::null()).stderr(Stdio::null());
         command
     }

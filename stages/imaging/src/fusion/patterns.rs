@@ -22,7 +22,7 @@ enum Index {
     /// By its number.
     Numbers(Grid<u32>),
     /// By the decisions of up to eight sources as the bits of a byte, and the number that goes with each byte.
-    Codes(Grid<u8>, [u8; 256]),
+    Codes(Grid<u8>, Box<[u8; 256]>),
 }
 
 /// Voxels that are looked at together: neighbours mostly have the same combination.
@@ -110,7 +110,7 @@ impl Patterns<bool> {
         for (number, &code) in (0..=u8::MAX).zip(&order.met) {
             numbers[usize::from(code)] = number;
         }
-        Self { keys, counts, index: Index::Codes(codes, numbers) }
+        Self { keys, counts, index: Index::Codes(codes, Box::new(numbers)) }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
-    polygonize::{copy_part, first_pixels, plane_of, smooth_slices},
+    polygonize::{copy_part, plane_of, smooth_slices},
 };
 use crate::{
     ImagingError,
@@ -97,14 +97,14 @@ impl Natural {
         for slice in 0..mask.n_slices() {
             let plane = plane_of(mask, slice);
             let parts = Components::find(&plane, Connectivity::Edge);
-            for (part, first) in first_pixels(&parts).into_iter().enumerate() {
+            for (part, [_, row, column]) in parts.first_voxels().into_iter().enumerate() {
                 if parts.sizes()[part] < self.smallest_component_px {
                     copy_part(&mut drawn, slice, &parts, part);
                     continue;
                 }
-                let component = volume.labels().get([slice, first[0], first[1]]) - 1;
+                let component = volume.at([slice, row, column]).expect("a pixel of the mask");
                 let moves = self.moves(component, sd_px, seed);
-                let contour = Contour::trace(&plane, 0, first);
+                let contour = Contour::trace(&plane, 0, [row, column]);
                 add_polygon(&mut drawn, slice, &moved(contour.points(), &moves));
             }
         }
@@ -112,7 +112,7 @@ impl Natural {
     }
 
     /// How far the outline of a component moves inwards, at equal steps along it.
-    fn moves(&self, component: u32, sd_px: f64, seed: u64) -> Vec<f64> {
+    fn moves(&self, component: usize, sd_px: f64, seed: u64) -> Vec<f64> {
         let mut stream = Stream::new(seed, "noise.natural", &[&component.to_string()]);
         let numbers: Vec<f64> =
             (0..self.n_numbers.max(3)).map(|_| sd_px * stream.normal()).collect();
