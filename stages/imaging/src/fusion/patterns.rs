@@ -22,7 +22,7 @@ enum Index {
     /// By its number.
     Numbers(Grid<u32>),
     /// By the decisions of up to eight sources as the bits of a byte, and the number that goes with each byte.
-    Codes(Grid<u8>, [u8; 256]),
+    Codes(Grid<u8>, Box<[u8; 256]>),
 }
 
 /// Voxels that are looked at together: neighbours mostly have the same combination.
@@ -71,7 +71,8 @@ impl<T: Copy + Ord> Patterns<T> {
             return Grid::new(codes.shape(), values).expect("no voxel has no combination");
         };
         // Bytes that no voxel has stand for anything.
-        let table = numbers.map(|number| values.get(usize::from(number)).copied().unwrap_or(first));
+        let table =
+            (**numbers).map(|number| values.get(usize::from(number)).copied().unwrap_or(first));
         let mut values = Vec::with_capacity(codes.values().len());
         let (blocks, rest) = codes.values().as_chunks::<BLOCK>();
         for block in blocks {
@@ -110,7 +111,7 @@ impl Patterns<bool> {
         for (number, &code) in (0..=u8::MAX).zip(&order.met) {
             numbers[usize::from(code)] = number;
         }
-        Self { keys, counts, index: Index::Codes(codes, numbers) }
+        Self { keys, counts, index: Index::Codes(codes, Box::new(numbers)) }
     }
 }
 
