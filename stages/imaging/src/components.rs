@@ -80,6 +80,9 @@ impl Components {
     }
 
     /// Label of every voxel: 0 is background. Drawn when they are first asked for.
+    ///
+    /// # Panics
+    /// With more components than a `u32` counts, which no memory holds.
     pub fn labels(&self) -> &Grid<u32> {
         self.labels.get_or_init(|| {
             let mut labels = Grid::filled(self.shape, 0_u32);

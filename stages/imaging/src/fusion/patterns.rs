@@ -71,7 +71,8 @@ impl<T: Copy + Ord> Patterns<T> {
             return Grid::new(codes.shape(), values).expect("no voxel has no combination");
         };
         // Bytes that no voxel has stand for anything.
-        let table = numbers.map(|number| values.get(usize::from(number)).copied().unwrap_or(first));
+        let table =
+            (**numbers).map(|number| values.get(usize::from(number)).copied().unwrap_or(first));
         let mut values = Vec::with_capacity(codes.values().len());
         let (blocks, rest) = codes.values().as_chunks::<BLOCK>();
         for block in blocks {
