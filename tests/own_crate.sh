@@ -9,7 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 profile=${1:-dev}
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target/own_crate}
+CARGO_TARGET_DIR=$(realpath -m "${CARGO_TARGET_DIR:-$root/target/own_crate}")
+export CARGO_TARGET_DIR
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 crate=$work/own_stage

@@ -4,7 +4,7 @@
 //! see one part at a time. A *view* is a kind under the same name that shows only some parts: a stage that
 //! reads a view is not run again when the other parts change.
 //!
-//! The list of an artifact's parts is kept in [chunks](Chunk) whose borders follow from the names of the parts alone, so
+//! The list of an artifact's parts is kept in chunks whose borders follow from the names of the parts alone, so
 //! that two lists of very many parts that differ in one share all chunks but the one that it lies in.
 
 use std::{
