@@ -1,4 +1,7 @@
 //! The transforms of patches, in lanes over channels.
+//!
+//! Arrays of lanes are filled by loops: a closure that is not inlined, such as one given to `array::map`, is compiled
+//! without the features of the set, and then every addition is a call.
 
 use crate::{
     simd::{LaneTask, Lanes},
@@ -16,7 +19,13 @@ macro_rules! data_line {
 /// The transpose of a small matrix.
 #[inline(always)]
 fn transposed<T: Copy, const A: usize, const B: usize>(matrix: [[T; A]; B]) -> [[T; B]; A] {
-    std::array::from_fn(|a| std::array::from_fn(|b| matrix[b][a]))
+    let mut turned = [[matrix[0][0]; B]; A];
+    for (a, line) in turned.iter_mut().enumerate() {
+        for (b, value) in line.iter_mut().enumerate() {
+            *value = matrix[b][a];
+        }
+    }
+    turned
 }
 
 /// `Bᵀ d B` of 4 × 4 pixels: all channels of one input of one patch.
@@ -45,7 +54,12 @@ impl LaneTask for DataTransform<'_> {
                 };
                 let mut rows = [[L::zero(); 4]; 4];
                 for (column, target) in rows.iter_mut().enumerate() {
-                    *target = data_line!([0, 4, 8, 12].map(|row| load(row + column)));
+                    *target = data_line!([
+                        load(column),
+                        load(4 + column),
+                        load(8 + column),
+                        load(12 + column)
+                    ]);
                 }
                 for (row, line) in transposed(rows).into_iter().enumerate() {
                     let line = data_line!(line);
@@ -161,11 +175,13 @@ impl LaneTask for OutputTransform<'_> {
             let count = (self.n_lanes - lane).min(L::WIDTH);
             // SAFETY: the caller promises 16 readable positions, and `n_lanes` writable lanes where not null.
             unsafe {
-                let columns = [0, 1, 2, 3].map(|column| {
-                    let [a, b, c, d] = [0, 4, 8, 12]
-                        .map(|row| L::load(self.from.add((row + column) * self.plane + lane)));
-                    [a.add(b).add(c), b.sub(c).sub(d)]
-                });
+                let mut columns = [[L::zero(); 2]; 4];
+                for (column, target) in columns.iter_mut().enumerate() {
+                    let load =
+                        |row: usize| L::load(self.from.add((row * 4 + column) * self.plane + lane));
+                    let (a, b, c, d) = (load(0), load(1), load(2), load(3));
+                    *target = [a.add(b).add(c), b.sub(c).sub(d)];
+                }
                 for (row, [a, b, c, d]) in transposed(columns).into_iter().enumerate() {
                     let pair = [a.add(b).add(c), b.sub(c).sub(d)];
                     for (column, mut value) in pair.into_iter().enumerate() {
@@ -221,8 +237,10 @@ impl LaneTask for WeightTransform<'_> {
                     let from = self.taps[at].add(lane);
                     if count == L::WIDTH { L::load(from) } else { L::load_first(from, count) }
                 };
-                let columns =
-                    [0, 1, 2].map(|column| line(load(column), load(3 + column), load(6 + column)));
+                let mut columns = [[L::zero(); 4]; 3];
+                for (column, target) in columns.iter_mut().enumerate() {
+                    *target = line(load(column), load(3 + column), load(6 + column));
+                }
                 for (row, [a, b, c]) in transposed(columns).into_iter().enumerate() {
                     let values = line(a, b, c);
                     for (column, value) in values.into_iter().enumerate() {
@@ -258,19 +276,21 @@ impl LaneTask for WeightGradientTransform<'_> {
             // SAFETY: the caller promises `n_lanes` floats at each position of each chunk and at each tap.
             unsafe {
                 let half = L::splat(0.5);
-                let sum = |at: usize| {
-                    let mut sum = L::zero();
+                let mut sums = [[L::zero(); 4]; 4];
+                for (at, sum) in sums.as_flattened_mut().iter_mut().enumerate() {
                     for chunk in self.chunks {
-                        sum = sum.add(L::load_first(chunk.add(at * self.plane + lane), count));
+                        let part = L::load_first(chunk.add(at * self.plane + lane), count);
+                        *sum = sum.add(part);
                     }
-                    sum
-                };
+                }
                 let line = |[a, b, c, d]: [L; 4]| {
                     let (both, difference) = (b.add(c).mul(half), b.sub(c).mul(half));
                     [a.add(both), difference, both.add(d)]
                 };
-                let columns =
-                    [0, 1, 2, 3].map(|column| line([0, 4, 8, 12].map(|row| sum(row + column))));
+                let mut columns = [[L::zero(); 3]; 4];
+                for (target, column) in columns.iter_mut().zip(transposed(sums)) {
+                    *target = line(column);
+                }
                 for (row, values) in transposed(columns).into_iter().enumerate() {
                     let values = line(values);
                     for (column, value) in values.into_iter().enumerate() {
