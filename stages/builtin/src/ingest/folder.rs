@@ -198,6 +198,9 @@ fn structures(
     if !config.structures.is_empty() {
         return Ok(config.structures.clone());
     }
+    if let Some(structures) = config.layout.structures() {
+        return Ok(structures);
+    }
     let described = files.iter().find(|file| is_metadata(config, file));
     let Some(SourceFile { path, .. }) = described else {
         return Err(StageError::new(FolderFault::NoStructure));
