@@ -50,8 +50,6 @@ pub struct Series {
     pub seconds: Option<Vec<f64>>,
     /// Whether the files tell distances between pixels; where they do not, spacings are 1 mm.
     pub has_spacing: bool,
-    /// SOPInstanceUID of every slice of the first phase, where all have one: what drawings refer to.
-    pub instances: Vec<String>,
     /// What somebody should know who uses the images.
     pub notes: Vec<SeriesNote>,
 }
@@ -141,10 +139,8 @@ pub fn read_series(files: &[PathBuf]) -> Result<Series, DatasetsError> {
         return Err(misfit(SeriesError::SeveralSeries { found: uids.len() }.into()));
     }
     let assembled = series::assemble(frames).map_err(misfit)?;
-    let series::Assembled { channels, seconds, has_spacing, instances, notes: of_places } =
-        assembled;
-    notes.extend(of_places);
-    Ok(Series { channels, seconds, has_spacing, instances, notes })
+    notes.extend(assembled.notes);
+    Ok(Series { notes, ..assembled })
 }
 
 /// Whether a name is that of a file that may be read.

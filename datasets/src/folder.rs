@@ -23,7 +23,7 @@ use std::{
 use crate::{DatasetsError, dicom, raster, volume};
 
 pub use layout::{Layout, LayoutPatterns, Metadata};
-pub use listing::{Entry, LabelFile, Listing, SourceFile, list};
+pub use listing::{Entry, LabelFile, Listing, SourceFile, Wanted, list};
 pub use pattern::{Captured, Pattern, PatternError, Placeholder};
 pub use read::{FolderCase, ReadOptions, has_slices, read_case};
 pub use report::{Action, Finding, FindingCode, Severity, table};

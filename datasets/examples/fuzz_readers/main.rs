@@ -1,6 +1,6 @@
 //! Feeds damaged files to every reader: no panic, and no allocation beyond a bound that grows with the file.
 //!
-//! `cargo run --release -p datasets --example fuzz_readers -- --seconds 60 [--format png | --format dicom] [--rng-seed 0]`
+//! `cargo run --release -p datasets --example fuzz_readers -- --seconds 60 [--format png] [--rng-seed 0]`
 //!
 //! Files are good ones of every format with up to three mutations; half of the compressed ones are mutated before they are
 //! compressed, so that their checksums hold. The same seed gives the same files; a `TMPDIR` in memory makes more of them. Files that break a reader are kept in

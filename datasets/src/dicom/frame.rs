@@ -49,7 +49,6 @@ pub(super) struct Frame {
     pub(super) thickness: Option<f64>,
     /// In the order of [`TIME_NAMES`].
     pub(super) times: [Option<f64>; N_TIMES],
-    pub(super) instance: Option<String>,
     /// The numbers, one list a sample, in the order of rows.
     pub(super) samples: Vec<Vec<f32>>,
 }
@@ -122,7 +121,6 @@ impl FrameData<'_> {
             spacing: spacing(measures)?,
             thickness: thickness.map(|[mm]| mm).filter(|&mm| mm > 0.0),
             times: self.times(),
-            instance: self.file.text(attribute::INSTANCE_UID).map(str::to_owned),
             samples: format.decode(stored, n, rescale)?,
         })
     }

@@ -114,11 +114,10 @@ impl PixelFormat {
                 found: high_bit.to_string(),
             });
         }
-        let side = |attribute: Attribute| one_of_sides(data, attribute);
         let n_frames = data.whole(attribute::FRAMES)?.unwrap_or(1).max(1) as usize;
         let format = Self {
-            rows: side(attribute::ROWS)?,
-            columns: side(attribute::COLUMNS)?,
+            rows: side(data, attribute::ROWS)?,
+            columns: side(data, attribute::COLUMNS)?,
             n_samples: n_samples as usize,
             n_frames,
             is_inverted,
@@ -129,7 +128,8 @@ impl PixelFormat {
             codec: syntax.codec,
             is_big: syntax.is_big,
         };
-        let found = (format.n_pixels() * format.n_samples) as u64 * n_frames as u64;
+        let a_frame = (format.n_pixels() * format.n_samples) as u64;
+        let found = a_frame.saturating_mul(n_frames as u64);
         match found <= MAX_VOXELS as u64 {
             true => Ok(format),
             false => Err(DicomError::PixelLimit { found, limit: MAX_VOXELS }),
@@ -254,37 +254,55 @@ impl PixelFormat {
 
     /// One sample of every pixel.
     fn numbers(&self, bytes: &[u8], is_big: bool, sample: usize, rescale: Rescale) -> Vec<f32> {
-        let size = self.bytes_a_sample;
-        let (start, step) = match self.is_planar {
-            true => (sample * self.n_pixels() * size, size),
-            false => (sample * size, self.n_samples * size),
+        let Rescale { slope, intercept } = rescale;
+        // The range of stored numbers has its ends exchanged; nothing else is done to inverted ones.
+        let (slope, intercept) = match (self.is_inverted, self.is_signed) {
+            (false, _) => (slope, intercept),
+            (true, false) => (-1.0, f64::from(u32::MAX >> (32 - self.bits_stored))),
+            (true, true) => (-1.0, -1.0),
         };
         // Bits above the stored ones belong to overlays and mean nothing here (PS3.5, 8.1.1).
-        let n_unused = 64 - self.bits_stored;
-        let [low, high] = match self.is_signed {
-            true => [-(1_i64 << (self.bits_stored - 1)), (1 << (self.bits_stored - 1)) - 1],
-            false => [0, (1_i64 << self.bits_stored) - 1],
-        };
-        let convert = |bytes: [u8; 4]| {
-            let raw = u64::from(u32::from_le_bytes(bytes)) << n_unused;
-            let stored = match self.is_signed {
-                true => raw.cast_signed() >> n_unused,
-                false => (raw >> n_unused).cast_signed(),
-            };
-            let stored = if self.is_inverted { low + high - stored } else { stored };
-            (stored as f64 * rescale.slope + rescale.intercept) as f32
-        };
-        let places = bytes[start..].chunks(step).take(self.n_pixels());
-        places
-            .map(|place| {
-                let mut word = [0; 4];
-                word[..size].copy_from_slice(&place[..size]);
-                if is_big {
-                    word[..size].reverse();
-                }
-                convert(word)
-            })
-            .collect()
+        let n_unused = 32 - self.bits_stored;
+        let convert = |stored: f64| (stored * slope + intercept) as f32;
+        if self.is_signed {
+            let number = |word: u32| f64::from((word << n_unused).cast_signed() >> n_unused);
+            self.words(bytes, is_big, sample, |word| convert(number(word)))
+        } else {
+            let number = |word: u32| f64::from(word << n_unused >> n_unused);
+            self.words(bytes, is_big, sample, |word| convert(number(word)))
+        }
+    }
+
+    fn words(
+        &self,
+        bytes: &[u8],
+        is_big: bool,
+        sample: usize,
+        convert: impl Fn(u32) -> f32,
+    ) -> Vec<f32> {
+        match self.bytes_a_sample {
+            1 => self.chunks::<1>(bytes, sample, |[byte]| convert(byte.into())),
+            2 if is_big => {
+                self.chunks(bytes, sample, |word| convert(u16::from_be_bytes(word).into()))
+            }
+            2 => self.chunks(bytes, sample, |word| convert(u16::from_le_bytes(word).into())),
+            _ if is_big => self.chunks(bytes, sample, |word| convert(u32::from_be_bytes(word))),
+            _ => self.chunks(bytes, sample, |word| convert(u32::from_le_bytes(word))),
+        }
+    }
+
+    fn chunks<const N: usize>(
+        &self,
+        bytes: &[u8],
+        sample: usize,
+        convert: impl Fn([u8; N]) -> f32,
+    ) -> Vec<f32> {
+        let (chunks, _) = bytes.as_chunks::<N>();
+        if self.is_planar || self.n_samples == 1 {
+            let plane = &chunks[sample * self.n_pixels()..][..self.n_pixels()];
+            return plane.iter().map(|&chunk| convert(chunk)).collect();
+        }
+        chunks[sample..].iter().step_by(self.n_samples).map(|&chunk| convert(chunk)).collect()
     }
 }
 
@@ -305,7 +323,8 @@ fn photometric(data: &DataSet<'_>, n_samples: u32) -> Result<bool, DicomError> {
     }
 }
 
-fn one_of_sides(data: &DataSet<'_>, attribute: Attribute) -> Result<usize, DicomError> {
+/// A number of rows or columns.
+fn side(data: &DataSet<'_>, attribute: Attribute) -> Result<usize, DicomError> {
     match data.needed(attribute)? {
         0 => Err(DicomError::Attribute {
             name: attribute.name,

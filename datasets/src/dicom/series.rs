@@ -1,7 +1,7 @@
 //! Slices of a series sorted into volumes: by their places first, then by time.
 
 use super::{
-    DicomError, SeriesError, SeriesNote, dot,
+    DicomError, Series, SeriesError, SeriesNote, dot,
     frame::{Frame, N_TIMES, Place, TIME_NAMES, TIME_UNITS},
 };
 use crate::volume::{Affine, Volume, from_lps};
@@ -21,15 +21,6 @@ const UPRIGHT: f64 = 0.01;
 /// Cosine of the largest angle between the normal and the axis of the body in axial slices: 45 degrees.
 const AXIAL: f64 = std::f64::consts::FRAC_1_SQRT_2;
 
-/// Volumes of a series, one a phase, or one a colour.
-pub(super) struct Assembled {
-    pub(super) channels: Vec<Volume>,
-    pub(super) seconds: Option<Vec<f64>>,
-    pub(super) has_spacing: bool,
-    pub(super) instances: Vec<String>,
-    pub(super) notes: Vec<SeriesNote>,
-}
-
 /// What is the same in all slices.
 struct Common {
     place: Option<Place>,
@@ -38,7 +29,7 @@ struct Common {
 }
 
 /// Assembles the frames of one series.
-pub(super) fn assemble(mut frames: Vec<Frame>) -> Result<Assembled, DicomError> {
+pub(super) fn assemble(mut frames: Vec<Frame>) -> Result<Series, DicomError> {
     let common = common(&frames)?;
     let slices = by_place(&frames, common.normal)?;
     let (phases, seconds) = by_time(&frames, &slices)?;
@@ -50,8 +41,6 @@ pub(super) fn assemble(mut frames: Vec<Frame>) -> Result<Assembled, DicomError> 
     if common.place.is_some() && common.normal[2].abs() < AXIAL {
         notes.push(SeriesNote::NotAxial { normal: common.normal });
     }
-    let instances = phases[0].iter().map(|&n| frames[n].instance.clone());
-    let instances = instances.collect::<Option<_>>().unwrap_or_default();
     let (rows, columns) = (frames[0].rows, frames[0].columns);
     let mut channels = Vec::new();
     for phase in &phases {
@@ -65,7 +54,7 @@ pub(super) fn assemble(mut frames: Vec<Frame>) -> Result<Assembled, DicomError> 
             channels.push(Volume::assemble(axes, values, grid.spacing, grid.affine)?);
         }
     }
-    Ok(Assembled { channels, seconds, has_spacing: common.spacing.is_some(), instances, notes })
+    Ok(Series { channels, seconds, has_spacing: common.spacing.is_some(), notes })
 }
 
 /// Refuses slices that differ in what one volume has once.

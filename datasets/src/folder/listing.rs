@@ -97,10 +97,19 @@ fn pairing_key(case: &str) -> String {
     key.to_owned()
 }
 
+/// Who and what is read of a data set; everything where nothing is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Raters, by the names that their labels get.
+    pub raters: Option<&'a [String]>,
+    /// Channels, as the names of files tell them; a case that lacks one is left out.
+    pub channels: Option<&'a [String]>,
+}
+
 /// Pairs files into cases.
 ///
-/// Of labels with a structure in their names only those of `structures` count; of raters only `wanted`, where it is
-/// given. A layout without any label gives cases without labels.
+/// Of labels with a structure in their names only those of `structures` count; of raters and channels only those that
+/// are `wanted`. A layout without any label gives cases without labels.
 ///
 /// # Errors
 /// [`PatternError`] for a layout that is none.
@@ -108,7 +117,7 @@ pub fn list(
     files: &[SourceFile],
     layout: &Layout,
     structures: &BTreeMap<String, LabelValues>,
-    wanted: Option<&[String]>,
+    wanted: Wanted<'_>,
 ) -> Result<Listing, PatternError> {
     let patterns = layout.patterns()?;
     let mut listing = Listing::default();
@@ -184,16 +193,20 @@ fn counts(
     captured: &Captured,
     kind: FileKind,
     structures: &BTreeMap<String, LabelValues>,
-    wanted: Option<&[String]>,
+    wanted: Wanted<'_>,
 ) -> bool {
     let is_structure = captured
         .get(&Placeholder::Structure)
         .is_none_or(|structure| structures.contains_key(structure));
-    let is_rater = match (kind, captured.get(&Placeholder::Rater), wanted) {
+    let is_rater = match (kind, captured.get(&Placeholder::Rater), wanted.raters) {
         (FileKind::Rater, Some(rater), Some(wanted)) => wanted.contains(&source_name(rater)),
         _ => true,
     };
-    is_structure && is_rater
+    let is_channel = match (captured.get(&Placeholder::Channel), wanted.channels) {
+        (Some(channel), Some(wanted)) => wanted.contains(channel),
+        _ => true,
+    };
+    is_structure && is_rater && is_channel
 }
 
 fn add(
@@ -232,7 +245,7 @@ fn incomplete(
     key: &str,
     draft: &Draft,
     sources: &[(Option<String>, Option<String>)],
-    wanted: Option<&[String]>,
+    wanted: Wanted<'_>,
 ) -> Vec<Finding> {
     let finding = |code, source: &Option<String>, file: &SourceFile, detail: &str| Finding {
         case: draft.id.clone().unwrap_or_else(|| key.to_owned()),
@@ -247,12 +260,21 @@ fn incomplete(
         };
         return draft.labels.iter().map(unpaired).collect();
     };
-    let wants_label = !sources.is_empty() || wanted.is_some_and(|wanted| !wanted.is_empty());
+    let lacking = wanted.channels.unwrap_or_default().iter();
+    let lacking = lacking.filter(|&channel| !draft.images.contains_key(channel));
+    let missing = |channel: &String| {
+        let detail = format!("the case has no channel `{channel}`");
+        finding(FindingCode::MissingChannel, &None, image, &detail)
+    };
+    let mut findings: Vec<Finding> = lacking.map(missing).collect();
+    let wants_label = !sources.is_empty() || wanted.raters.is_some_and(|raters| !raters.is_empty());
     if draft.labels.is_empty() {
         let unpaired = finding(FindingCode::UnpairedImage, &None, image, "no label of this name");
-        return if wants_label { vec![unpaired] } else { Vec::new() };
+        findings.extend(wants_label.then_some(unpaired));
+        return findings;
     }
     let unheard = wanted
+        .raters
         .unwrap_or_default()
         .iter()
         .filter(|&name| !sources.iter().any(|(source, _)| source.as_ref() == Some(name)));
@@ -266,7 +288,8 @@ fn incomplete(
         let of = structure.as_ref().map_or(String::new(), |name| format!(" of structure `{name}`"));
         finding(code, source, image, &format!("the case has no label{of} by this source"))
     };
-    lacking.map(missing).collect()
+    findings.extend(lacking.map(missing));
+    findings
 }
 
 fn entry(id: String, draft: Draft, patient: Option<&Pattern>) -> Entry {
@@ -302,7 +325,8 @@ mod tests {
             wanted.map(|names| names.iter().map(|&name| name.to_owned()).collect());
         let rule = LabelValues::Rule(ValueRule::Foreground);
         let structures = BTreeMap::from([("task01".to_owned(), rule)]);
-        list(&files(names), layout, &structures, wanted.as_deref()).unwrap()
+        let wanted = Wanted { raters: wanted.as_deref(), channels: None };
+        list(&files(names), layout, &structures, wanted).unwrap()
     }
 
     fn codes(listing: &Listing) -> Vec<(&str, &str, &str)> {
@@ -433,6 +457,11 @@ mod tests {
             entry.images.iter().map(|(channel, _)| channel.as_str()).collect();
         assert_eq!((entry.id.as_str(), channels), ("Breast_MRI_001", vec!["phase_0", "phase_1"]));
         assert_eq!(listing.files.len(), 3, "of the others nothing is read");
+        let wanted = ["phase_0".to_owned(), "phase_2".to_owned()];
+        let wanted = Wanted { channels: Some(&wanted), raters: None };
+        let listing = list(&files(&names), &Layout::Duke, &BTreeMap::new(), wanted).unwrap();
+        assert_eq!((listing.entries.len(), listing.files.len()), (0, 2));
+        assert_eq!(codes(&listing), [("missing_channel", "Breast_MRI_001", "")]);
         // A second series before contrast: nothing says which is meant.
         let twice = format!("{folder}/4.000000-ax dyn-00009/1-001.dcm");
         let listing = listed(&[names.as_slice(), &[twice.as_str()]].concat(), &Layout::Duke, None);

@@ -87,6 +87,8 @@ codes! {
     MissingRater = "missing_rater", Error, Dropped;
     /// A case that lacks the reference label that others have.
     MissingTruth = "missing_truth", Error, Dropped;
+    /// A case that lacks a channel that was asked for.
+    MissingChannel = "missing_channel", Error, Dropped;
     /// A case with other channels than the first.
     ChannelsDiffer = "channels_differ", Error, Kept;
     /// Image and label, or two channels, of different shapes.

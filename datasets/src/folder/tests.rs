@@ -67,7 +67,7 @@ fn read(
     structures: &BTreeMap<String, LabelValues>,
     nested: &[[String; 2]],
 ) -> Read {
-    let listing = list(&files_under(root).unwrap(), layout, structures, None).unwrap();
+    let listing = list(&files_under(root).unwrap(), layout, structures, Wanted::default()).unwrap();
     let options = ReadOptions { dataset: "test", structures, nested, spacing: None };
     let cases =
         listing.entries.iter().map(|entry| read_case(entry, Split::Train, &options)).collect();
@@ -111,7 +111,7 @@ fn two_observers_of_chase_db1() {
     let Some(root) = data("chase_db1_28") else { return };
     let files = files_under(&root).unwrap();
     let structures = foreground("vessel");
-    let listing = list(&files, &Layout::ChaseDb1, &structures, None).unwrap();
+    let listing = list(&files, &Layout::ChaseDb1, &structures, Wanted::default()).unwrap();
     assert_eq!((listing.entries.len(), listing.findings.len()), (28, 0));
     assert_eq!(listing.raters, ["1st", "2nd"]);
     let patients: std::collections::BTreeSet<&str> =
@@ -184,7 +184,9 @@ fn two_algorithms_of_brats_are_raters() {
         ("edema", LabelValues::Listed(vec![2])),
     ]);
     // No image lies beside the labels: the vote stands for one, which every case has in this pattern.
-    let Err(error) = list(&files, &layout, &structures, None) else { panic!("no case in `label`") };
+    let Err(error) = list(&files, &layout, &structures, Wanted::default()) else {
+        panic!("no case in `label`")
+    };
     assert!(matches!(error, PatternError::Missing { needed: Placeholder::Case, .. }));
     let target = tempfile::tempdir().unwrap();
     for (from, to) in [
