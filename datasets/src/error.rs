@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use parquet::errors::ParquetError;
 use thiserror::Error;
 
-use crate::{case::Split, raster::RasterError, volume::VolumeError};
+use crate::{case::Split, dicom::DicomError, raster::RasterError, volume::VolumeError};
 
 /// Everything that this crate refuses, with what was expected and what was found.
 #[derive(Debug, Error)]
@@ -289,6 +289,14 @@ pub enum DatasetsError {
         /// What is wrong with it.
         source: VolumeError,
     },
+    /// A DICOM file, or a folder of such, that cannot be read.
+    #[error("cannot read {} as DICOM images", path.display())]
+    Dicom {
+        /// The file, or the folder where several do not fit each other.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: DicomError,
+    },
     /// A picture with colour.
     #[error("{} must be grey: pixel [row, column] = {place:?} is (red, green, blue) = {rgb:?}, {n_coloured} pixels differ", path.display())]
     Coloured {
@@ -416,6 +424,7 @@ impl DatasetsError {
                 Some("convert the picture to one grey channel; a palette must be grey")
             }
             Self::Volume { source, .. } => source.hint(),
+            Self::Dicom { source, .. } => source.hint(),
             Self::Picture { source, .. } => source.hint(),
             Self::Transparent { .. } => Some("remove the alpha channel of the picture"),
             Self::MaskValues { .. } => Some(

@@ -5,11 +5,13 @@
 //! first error: a data set is repaired in one round.
 
 mod check;
+mod duke;
 mod layout;
 mod listing;
 mod pattern;
 mod read;
 mod report;
+mod series;
 #[cfg(test)]
 mod tests;
 
@@ -18,10 +20,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{DatasetsError, raster, volume};
+use crate::{DatasetsError, dicom, raster, volume};
 
 pub use layout::{Layout, LayoutPatterns, Metadata};
-pub use listing::{Entry, LabelFile, Listing, SourceFile, list};
+pub use listing::{Entry, LabelFile, Listing, SourceFile, Wanted, list};
 pub use pattern::{Captured, Pattern, PatternError, Placeholder};
 pub use read::{FolderCase, ReadOptions, has_slices, read_case};
 pub use report::{Action, Finding, FindingCode, Severity, table};
@@ -108,6 +110,6 @@ pub fn with_voxels(file: &SourceFile) -> Vec<SourceFile> {
 /// The ending of a file that is read, in lower case.
 fn ending(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
-    let known = volume::ENDINGS.iter().chain(&raster::ENDINGS);
+    let known = volume::ENDINGS.iter().chain(&raster::ENDINGS).chain([&dicom::ENDING]);
     known.copied().find(|ending| name.ends_with(ending))
 }

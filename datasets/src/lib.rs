@@ -3,6 +3,7 @@
 //! `datasets` knows files and Parquet; it knows nothing of stages, networks or caches.
 
 mod case;
+pub mod dicom;
 mod error;
 pub mod folder;
 mod grid;

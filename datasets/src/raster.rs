@@ -15,6 +15,7 @@ use std::path::Path;
 use crate::{DatasetsError, Grid, Image, volume::file::read_file};
 
 pub use error::RasterError;
+pub(crate) use jpeg::decode as decode_jpeg;
 
 /// Endings of the names of pictures.
 pub const ENDINGS: [&str; 6] = [".png", ".gif", ".tif", ".tiff", ".jpg", ".jpeg"];

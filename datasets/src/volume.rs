@@ -67,7 +67,7 @@ impl Volume {
     }
 
     /// Puts together what a reader found; `axes` are fastest first.
-    fn assemble(
+    pub(crate) fn assemble(
         axes: [usize; 3],
         values: Vec<f32>,
         spacing: [f64; 3],
@@ -122,7 +122,7 @@ fn check_independent(affine: &Affine) -> Result<(), VolumeError> {
 }
 
 /// Turns an affine whose first two world axes point left and back into one where they point right and front.
-fn from_lps(affine: Affine) -> Affine {
+pub(crate) fn from_lps(affine: Affine) -> Affine {
     let [x, y, z] = affine;
     [x.map(|value| 0.0 - value), y.map(|value| 0.0 - value), z]
 }

@@ -5,6 +5,7 @@
 mod crowd;
 mod damaged;
 mod data;
+mod dicom;
 mod disk;
 mod exec;
 mod golden;

@@ -21,6 +21,7 @@ use std::{
 
 use datasets::{
     DatasetsError, Stream,
+    dicom::read_series,
     raster::read_raster,
     volume::{detached_voxels, read_frames},
 };
@@ -106,7 +107,9 @@ fn kept() -> PathBuf {
 /// Gives every format its share of the time; the number of faults.
 fn fuzz(options: &Options) -> Result<usize, Box<dyn std::error::Error>> {
     let all = seeds::all()?;
-    let wanted = |seed: &&Seed| options.format.as_deref().is_none_or(|name| name == seed.format);
+    // The beginning of a name stands for all that begin so.
+    let wanted =
+        |seed: &&Seed| options.format.as_deref().is_none_or(|name| seed.format.starts_with(name));
     let chosen: Vec<&Seed> = all.iter().filter(wanted).collect();
     if chosen.is_empty() {
         let known: Vec<&str> = all.iter().map(|seed| seed.format).collect();
@@ -196,5 +199,6 @@ fn read(target: Target, path: &Path) -> Result<(), DatasetsError> {
             let _ = raster.coloured();
             Ok(())
         }
+        Target::Dicom => read_series(&[path.to_owned()]).map(drop),
     }
 }

@@ -20,6 +20,7 @@ use tiff::encoder::{Compression as TiffCompression, TiffEncoder, colortype};
 pub(crate) enum Target {
     Volume,
     Raster,
+    Dicom,
 }
 
 /// How a file is compressed after it was mutated.
@@ -85,7 +86,24 @@ const META: &str = "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryData
 pub(crate) fn all() -> Result<Vec<Seed>, Box<dyn Error>> {
     let mut seeds = volumes()?;
     seeds.extend(pictures()?);
+    seeds.extend(series());
     Ok(seeds)
+}
+
+/// Files by pydicom and GDCM.
+fn series() -> Vec<Seed> {
+    let files: [(&str, &[u8]); 6] = [
+        ("dicom_enhanced", include_bytes!("../../src/dicom/vectors/enhanced.dcm")),
+        ("dicom_phases", include_bytes!("../../src/dicom/vectors/phases.dcm")),
+        ("dicom_rle", include_bytes!("../../src/dicom/vectors/run_length.dcm")),
+        ("dicom_deflated", include_bytes!("../../src/dicom/vectors/deflated.dcm")),
+        ("dicom_jpeg", include_bytes!("../../src/dicom/vectors/baseline.dcm")),
+        ("dicom_lossless", include_bytes!("../../src/dicom/vectors/lossless.dcm")),
+    ];
+    let one = |(format, bytes): (&'static str, &[u8])| {
+        seed(format, Target::Dicom, &[("a.dcm", bytes, Packing::Plain)])
+    };
+    files.map(one).into()
 }
 
 fn seed(format: &'static str, target: Target, files: &[(&str, &[u8], Packing)]) -> Seed {

@@ -1,7 +1,7 @@
 //! Layouts: where the files of cases lie.
 //!
 //! Sources: `dataset_format.md` of nnU-Net v2, with `labelsTr_rater<k>` of our own for further raters; the Medical
-//! Segmentation Decathlon; QUBIQ 2020 and 2021; CHASE_DB1; DRIVE.
+//! Segmentation Decathlon; QUBIQ 2020 and 2021; CHASE_DB1; DRIVE; Duke-Breast-Cancer-MRI of The Cancer Imaging Archive.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{
     LabelValues, Pattern, PatternError,
     Placeholder::{self, Case, Channel, Patient, Rater, Structure},
+    ValueRule, duke,
 };
 use crate::DatasetsError;
 
@@ -31,6 +32,10 @@ pub enum Layout {
     ChaseDb1,
     /// DRIVE: `<part>/images/<case>_<part>.tif` and `<part>/<rater>_manual/<case>_manual<k>.gif`.
     Drive,
+    /// Duke-Breast-Cancer-MRI: `Duke-Breast-Cancer-MRI/<case>/<study>/<series>/`, descriptive names; the phases of contrast
+    /// are the channels `phase_0` (before) to `phase_4`, other series are left out. Masks, which the release has
+    /// none of, are looked for as `masks/<case>`.
+    Duke,
     /// Patterns of one's own.
     Patterns(LayoutPatterns),
 }
@@ -74,6 +79,20 @@ impl Layout {
         matches!(self, Self::Nnunet | Self::Msd).then_some("dataset.json")
     }
 
+    /// Structures of data sets that show one thing only; `None` where the data set or its user names them.
+    pub fn structures(&self) -> Option<BTreeMap<String, LabelValues>> {
+        let tumour = ("tumour".to_owned(), LabelValues::Rule(ValueRule::Foreground));
+        matches!(self, Self::Duke).then(|| BTreeMap::from([tumour]))
+    }
+
+    /// Name of a channel by the text that stands for it in a path; `None` for files that do not count.
+    pub(super) fn channel(&self, found: &str) -> Option<String> {
+        match self {
+            Self::Duke => duke::channel(found),
+            _ => Some(found.to_owned()),
+        }
+    }
+
     pub(super) fn patterns(&self) -> Result<Patterns, PatternError> {
         let own;
         let (image, label, truth, patient): (&[&str], &[&str], &[&str], _) = match self {
@@ -96,6 +115,15 @@ impl Layout {
                 &["{*}/images/{case}_{*}.tif"],
                 &["{*}/{rater}_manual/{case}_manual{?}.gif"],
                 &[],
+                None,
+            ),
+            Self::Duke => (
+                &[
+                    "Duke-Breast-Cancer-MRI/{case}/{*}/{channel}",
+                    "{*}/Duke-Breast-Cancer-MRI/{case}/{*}/{channel}",
+                ],
+                &[],
+                &["masks/{case}"],
                 None,
             ),
             Self::Patterns(LayoutPatterns { image, label, truth, patient }) => {
@@ -170,7 +198,14 @@ mod tests {
 
     #[test]
     fn every_preset_is_made_of_patterns() {
-        let presets = [Layout::Nnunet, Layout::Msd, Layout::Qubiq, Layout::ChaseDb1, Layout::Drive];
+        let presets = [
+            Layout::Nnunet,
+            Layout::Msd,
+            Layout::Qubiq,
+            Layout::ChaseDb1,
+            Layout::Drive,
+            Layout::Duke,
+        ];
         for preset in presets {
             preset.check().unwrap();
             let text = serde_json::to_string(&preset).unwrap();

@@ -9,9 +9,10 @@ use super::{
     Finding, FindingCode, LabelValues, Layout, PatternError, Placeholder,
     layout::Patterns,
     pattern::{Captured, Pattern},
+    series,
 };
 
-/// A file of a data set.
+/// A file of a data set, or a folder of DICOM slices that is read as one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SourceFile {
     /// Name relative to the root, with `/`.
@@ -96,10 +97,19 @@ fn pairing_key(case: &str) -> String {
     key.to_owned()
 }
 
+/// Who and what is read of a data set; everything where nothing is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// Raters, by the names that their labels get.
+    pub raters: Option<&'a [String]>,
+    /// Channels, as the names of files tell them; a case that lacks one is left out.
+    pub channels: Option<&'a [String]>,
+}
+
 /// Pairs files into cases.
 ///
-/// Of labels with a structure in their names only those of `structures` count; of raters only `wanted`, where it is
-/// given. A layout without any label gives cases without labels.
+/// Of labels with a structure in their names only those of `structures` count; of raters and channels only those that
+/// are `wanted`. A layout without any label gives cases without labels.
 ///
 /// # Errors
 /// [`PatternError`] for a layout that is none.
@@ -107,18 +117,26 @@ pub fn list(
     files: &[SourceFile],
     layout: &Layout,
     structures: &BTreeMap<String, LabelValues>,
-    wanted: Option<&[String]>,
+    wanted: Wanted<'_>,
 ) -> Result<Listing, PatternError> {
     let patterns = layout.patterns()?;
     let mut listing = Listing::default();
     let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
     for file in files {
-        let Some((captured, kind)) = recognized(&patterns, &file.name) else { continue };
+        let Some((mut captured, kind, whole)) = recognized(&patterns, file) else { continue };
+        if let Some(found) = captured.remove(&Placeholder::Channel) {
+            let Some(channel) = layout.channel(&found) else { continue };
+            captured.insert(Placeholder::Channel, channel);
+        }
         if !counts(&captured, kind, structures, wanted) {
             continue;
         }
         listing.files.push(file.clone());
-        add(&mut drafts, &captured, kind, file, &mut listing.findings);
+        // Of the slices of a series only the first brings it.
+        if seen.insert(whole.name.clone()) {
+            add(&mut drafts, &captured, kind, &whole, &mut listing.findings);
+        }
     }
     let sources: BTreeSet<&(Option<String>, Option<String>)> =
         drafts.values().flat_map(|draft| draft.labels.keys()).collect();
@@ -153,8 +171,17 @@ enum FileKind {
     Rater,
 }
 
-/// What a file is; labels are asked first, because patterns of images are often wider.
-fn recognized(patterns: &Patterns, name: &str) -> Option<(Captured, FileKind)> {
+/// What a file is, or the series that it is a slice of.
+fn recognized(patterns: &Patterns, file: &SourceFile) -> Option<(Captured, FileKind, SourceFile)> {
+    if let Some((captured, kind)) = recognized_name(patterns, &file.name) {
+        return Some((captured, kind, file.clone()));
+    }
+    let (name, folder) = series::folder_of(file)?;
+    recognized_name(patterns, &name).map(|(captured, kind)| (captured, kind, folder))
+}
+
+/// What a name means; labels are asked first, because patterns of images are often wider.
+fn recognized_name(patterns: &Patterns, name: &str) -> Option<(Captured, FileKind)> {
     let of = |patterns: &[Pattern]| patterns.iter().find_map(|pattern| pattern.captures(name));
     let label = of(&patterns.label).map(|captured| (captured, FileKind::Rater));
     let truth = || of(&patterns.truth).map(|captured| (captured, FileKind::Truth));
@@ -166,16 +193,20 @@ fn counts(
     captured: &Captured,
     kind: FileKind,
     structures: &BTreeMap<String, LabelValues>,
-    wanted: Option<&[String]>,
+    wanted: Wanted<'_>,
 ) -> bool {
     let is_structure = captured
         .get(&Placeholder::Structure)
         .is_none_or(|structure| structures.contains_key(structure));
-    let is_rater = match (kind, captured.get(&Placeholder::Rater), wanted) {
+    let is_rater = match (kind, captured.get(&Placeholder::Rater), wanted.raters) {
         (FileKind::Rater, Some(rater), Some(wanted)) => wanted.contains(&source_name(rater)),
         _ => true,
     };
-    is_structure && is_rater
+    let is_channel = match (captured.get(&Placeholder::Channel), wanted.channels) {
+        (Some(channel), Some(wanted)) => wanted.contains(channel),
+        _ => true,
+    };
+    is_structure && is_rater && is_channel
 }
 
 fn add(
@@ -214,7 +245,7 @@ fn incomplete(
     key: &str,
     draft: &Draft,
     sources: &[(Option<String>, Option<String>)],
-    wanted: Option<&[String]>,
+    wanted: Wanted<'_>,
 ) -> Vec<Finding> {
     let finding = |code, source: &Option<String>, file: &SourceFile, detail: &str| Finding {
         case: draft.id.clone().unwrap_or_else(|| key.to_owned()),
@@ -229,12 +260,21 @@ fn incomplete(
         };
         return draft.labels.iter().map(unpaired).collect();
     };
-    let wants_label = !sources.is_empty() || wanted.is_some_and(|wanted| !wanted.is_empty());
+    let lacking = wanted.channels.unwrap_or_default().iter();
+    let lacking = lacking.filter(|&channel| !draft.images.contains_key(channel));
+    let missing = |channel: &String| {
+        let detail = format!("the case has no channel `{channel}`");
+        finding(FindingCode::MissingChannel, &None, image, &detail)
+    };
+    let mut findings: Vec<Finding> = lacking.map(missing).collect();
+    let wants_label = !sources.is_empty() || wanted.raters.is_some_and(|raters| !raters.is_empty());
     if draft.labels.is_empty() {
         let unpaired = finding(FindingCode::UnpairedImage, &None, image, "no label of this name");
-        return if wants_label { vec![unpaired] } else { Vec::new() };
+        findings.extend(wants_label.then_some(unpaired));
+        return findings;
     }
     let unheard = wanted
+        .raters
         .unwrap_or_default()
         .iter()
         .filter(|&name| !sources.iter().any(|(source, _)| source.as_ref() == Some(name)));
@@ -248,7 +288,8 @@ fn incomplete(
         let of = structure.as_ref().map_or(String::new(), |name| format!(" of structure `{name}`"));
         finding(code, source, image, &format!("the case has no label{of} by this source"))
     };
-    lacking.map(missing).collect()
+    findings.extend(lacking.map(missing));
+    findings
 }
 
 fn entry(id: String, draft: Draft, patient: Option<&Pattern>) -> Entry {
@@ -284,7 +325,8 @@ mod tests {
             wanted.map(|names| names.iter().map(|&name| name.to_owned()).collect());
         let rule = LabelValues::Rule(ValueRule::Foreground);
         let structures = BTreeMap::from([("task01".to_owned(), rule)]);
-        list(&files(names), layout, &structures, wanted.as_deref()).unwrap()
+        let wanted = Wanted { raters: wanted.as_deref(), channels: None };
+        list(&files(names), layout, &structures, wanted).unwrap()
     }
 
     fn codes(listing: &Listing) -> Vec<(&str, &str, &str)> {
@@ -371,6 +413,59 @@ mod tests {
         assert_eq!(codes(&listing), [("duplicate_file", "a", "")]);
         assert_eq!(listing.entries.len(), 1);
         assert_eq!(pairing_key("mask"), "mask");
+    }
+
+    #[test]
+    fn a_folder_of_slices_is_one_file() {
+        let layout = Layout::Patterns(LayoutPatterns {
+            image: "{case}/{*}/{channel}".into(),
+            ..LayoutPatterns::default()
+        });
+        let names =
+            ["p1/study/pre/1-1.dcm", "p1/study/pre/1-2.DCM", "p1/study/post/1-1.dcm", "p1/a.dcm"];
+        let listing = listed(&names, &layout, None);
+        let [entry] = listing.entries.as_slice() else { panic!("{:?}", listing.entries) };
+        let images: Vec<_> =
+            entry.images.iter().map(|(c, file)| (c.as_str(), file.name.as_str())).collect();
+        assert_eq!(images, [("post", "p1/study/post"), ("pre", "p1/study/pre")]);
+        assert_eq!((listing.files.len(), listing.findings.len()), (3, 0));
+        let single = Layout::Patterns(LayoutPatterns {
+            image: "{case}".into(),
+            ..LayoutPatterns::default()
+        });
+        let listing = listed(&["a.dcm", "b.dcm", "c/1.dcm", "c/2.dcm"], &single, None);
+        let names: Vec<_> = listing.entries.iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!(names, ["a", "b", "c"], "files of several frames beside a folder of slices");
+    }
+
+    #[test]
+    fn phases_of_duke_are_channels() {
+        let folder = "manifest-1/Duke-Breast-Cancer-MRI/Breast_MRI_001/01-01-1990-NA-MRI-00000";
+        let names = [
+            "3.000000-ax t1-00001/1-001.dcm",
+            "5.000000-ax dyn pre-00002/1-001.dcm",
+            "5.000000-ax dyn pre-00002/1-002.dcm",
+            "6.000000-ax dyn 1st pass-00003/1-001.dcm",
+            "900.000000-Segmentation-00004/1-1.dcm",
+        ];
+        let names = names.map(|name| format!("{folder}/{name}"));
+        let names: Vec<&str> =
+            names.iter().map(String::as_str).chain(["manifest-1/metadata.csv"]).collect();
+        let listing = listed(&names, &Layout::Duke, None);
+        let [entry] = listing.entries.as_slice() else { panic!("{listing:?}") };
+        let channels: Vec<&str> =
+            entry.images.iter().map(|(channel, _)| channel.as_str()).collect();
+        assert_eq!((entry.id.as_str(), channels), ("Breast_MRI_001", vec!["phase_0", "phase_1"]));
+        assert_eq!(listing.files.len(), 3, "of the others nothing is read");
+        let wanted = ["phase_0".to_owned(), "phase_2".to_owned()];
+        let wanted = Wanted { channels: Some(&wanted), raters: None };
+        let listing = list(&files(&names), &Layout::Duke, &BTreeMap::new(), wanted).unwrap();
+        assert_eq!((listing.entries.len(), listing.files.len()), (0, 2));
+        assert_eq!(codes(&listing), [("missing_channel", "Breast_MRI_001", "")]);
+        // A second series before contrast: nothing says which is meant.
+        let twice = format!("{folder}/4.000000-ax dyn-00009/1-001.dcm");
+        let listing = listed(&[names.as_slice(), &[twice.as_str()]].concat(), &Layout::Duke, None);
+        assert_eq!(codes(&listing), [("duplicate_file", "Breast_MRI_001", "")]);
     }
 
     #[test]

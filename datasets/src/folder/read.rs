@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     Action, Entry, Finding, FindingCode, LabelFile, LabelValues, SourceFile,
     check::{self, Values},
-    ending,
+    ending, series,
 };
 use crate::{
     CaseImage, CaseLabel, DatasetsError, Grid, Image, Mask, SourceKind, Spacing, Split,
+    dicom::Series,
     raster::{self, Model, Raster, read_raster},
     volume::{self, Affine, read_frames, read_volume},
 };
@@ -80,6 +81,8 @@ struct Loaded {
     place: Option<Place>,
     /// By what rule one channel was made of several.
     rule: Option<String>,
+    /// What the format itself says about the image.
+    notes: Vec<(FindingCode, String)>,
 }
 
 impl Reader<'_> {
@@ -129,10 +132,13 @@ impl Reader<'_> {
             let loaded = match load_image(&file.path) {
                 Ok(loaded) => loaded,
                 Err(error) => {
-                    self.note("", FindingCode::Unreadable, file, chain(&error));
+                    self.note("", series::code(&error), file, chain(&error));
                     continue;
                 }
             };
+            for (code, detail) in loaded.notes {
+                self.note("", code, file, detail);
+            }
             let found = Geometry { shape: loaded.channels[0].shape(), place: loaded.place };
             match &expected {
                 Some(expected) => self.compare_places("", file, expected, &found),
@@ -190,7 +196,7 @@ impl Reader<'_> {
             let loaded = match load_label(&file.path) {
                 Ok(loaded) => loaded,
                 Err(error) => {
-                    self.note(source, FindingCode::Unreadable, file, chain(&error));
+                    self.note(source, series::code(&error), file, chain(&error));
                     continue;
                 }
             };
@@ -318,7 +324,10 @@ fn chain(error: &DatasetsError) -> String {
     let mut text = String::new();
     let mut next: Option<&dyn std::error::Error> = Some(error);
     // The first message names the file with its folder, which the row has and other machines do not.
-    if let DatasetsError::Volume { .. } | DatasetsError::Picture { .. } = error {
+    if let DatasetsError::Volume { .. }
+    | DatasetsError::Picture { .. }
+    | DatasetsError::Dicom { .. } = error
+    {
         next = std::error::Error::source(error);
     }
     while let Some(error) = next {
@@ -333,13 +342,28 @@ fn is_picture(path: &Path) -> bool {
     ending(&name).is_some_and(|ending| raster::ENDINGS.contains(&ending))
 }
 
+/// The channels of a DICOM series: its phases, or its colours.
+fn load_series(path: &Path) -> Result<Loaded, DatasetsError> {
+    let Series { channels, has_spacing, notes, .. } = series::load(path)?;
+    let place = channels.first().map(|volume| (volume.spacing, volume.affine));
+    Ok(Loaded {
+        channels: channels.into_iter().map(|volume| volume.image).collect(),
+        place: place.filter(|_| has_spacing),
+        rule: None,
+        notes: notes.iter().map(|&note| (series::code_of_note(note), note.to_string())).collect(),
+    })
+}
+
 /// All channels of an image file.
 fn load_image(path: &Path) -> Result<Loaded, DatasetsError> {
+    if series::is_series(path) {
+        return load_series(path);
+    }
     if !is_picture(path) {
         let frames = read_frames(path)?;
         let place = frames.first().map(|volume| (volume.spacing, volume.affine));
         let channels = frames.into_iter().map(|volume| volume.image).collect();
-        return Ok(Loaded { channels, place, rule: None });
+        return Ok(Loaded { channels, place, rule: None, notes: Vec::new() });
     }
     let undecoded =
         |source| DatasetsError::Picture { path: path.to_owned(), source: Box::new(source) };
@@ -353,15 +377,25 @@ fn load_image(path: &Path) -> Result<Loaded, DatasetsError> {
     if let Some(white) = white {
         channels.iter_mut().flat_map(Grid::values_mut).for_each(|value| *value /= white);
     }
-    Ok(Loaded { channels, place: None, rule: None })
+    Ok(Loaded { channels, place: None, rule: None, notes: Vec::new() })
 }
 
 /// A label map: numbers as stored, indices of a palette among them.
 fn load_label(path: &Path) -> Result<Loaded, DatasetsError> {
+    if series::is_series(path) {
+        let loaded = load_series(path)?;
+        return match loaded.channels.len() {
+            1 => Ok(loaded),
+            found => Err(DatasetsError::Volume {
+                path: path.to_owned(),
+                source: volume::VolumeError::Frames { found },
+            }),
+        };
+    }
     if !is_picture(path) {
         let volume::Volume { image, spacing, affine } = read_volume(path)?;
         let place = Some((spacing, affine));
-        return Ok(Loaded { channels: vec![image], place, rule: None });
+        return Ok(Loaded { channels: vec![image], place, rule: None, notes: Vec::new() });
     }
     let Raster { channels, model, .. } = read_raster(path)?;
     let (map, rule) = match model {
@@ -371,5 +405,5 @@ fn load_label(path: &Path) -> Result<Loaded, DatasetsError> {
             (map, Some(format!("{}: {rule}", model.words())))
         }
     };
-    Ok(Loaded { channels: vec![map], place: None, rule })
+    Ok(Loaded { channels: vec![map], place: None, rule, notes: Vec::new() })
 }

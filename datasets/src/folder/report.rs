@@ -47,6 +47,36 @@ macro_rules! codes {
 codes! {
     /// A file that cannot be decoded.
     Unreadable = "unreadable", Error, Dropped;
+    /// DICOM pixels that are compressed in a way that is not read.
+    TransferSyntax = "transfer_syntax", Error, Dropped;
+    /// A folder with the slices of several DICOM series.
+    SeveralSeries = "several_series", Error, Dropped;
+    /// Slices of a series of different sizes.
+    MixedSlices = "mixed_slices", Error, Dropped;
+    /// Slices of a series that are not parallel, or whose pixels have different sizes.
+    MixedOrientation = "mixed_orientation", Error, Dropped;
+    /// Slices of a series that do not tell where they lie.
+    MissingPosition = "missing_position", Error, Dropped;
+    /// Slices of a series that do not tell the distances between their pixels.
+    MissingSpacing = "missing_spacing", Error, Dropped;
+    /// Slices at one place that no time tells apart.
+    DuplicateSlice = "duplicate_slice", Error, Dropped;
+    /// Slices of a series that are not evenly spread on a line.
+    SliceGap = "slice_gap", Error, Dropped;
+    /// Phases of a series with different slices.
+    PhasesDiffer = "phases_differ", Error, Dropped;
+    /// Phases of a series whose order two attributes tell differently.
+    TimeOrder = "time_order", Error, Dropped;
+    /// Slices that are shifted against each other; spacings are true, right angles are not.
+    GantryTilt = "gantry_tilt", Error, Kept;
+    /// Text that is drawn into the pixels and may name the patient.
+    BurnedIn = "burned_in", Error, Kept;
+    /// Slices that are not axial.
+    NotAxial = "not_axial", Warning, Kept;
+    /// DICOM whose small numbers are bright; it was inverted.
+    InvertedGrey = "inverted_grey", Warning, Kept;
+    /// DICOM pixels that were compressed with loss.
+    LossyPixels = "lossy_pixels", Warning, Kept;
     /// Two files for one channel or label.
     DuplicateFile = "duplicate_file", Error, Dropped;
     /// An image without a label.
@@ -57,6 +87,8 @@ codes! {
     MissingRater = "missing_rater", Error, Dropped;
     /// A case that lacks the reference label that others have.
     MissingTruth = "missing_truth", Error, Dropped;
+    /// A case that lacks a channel that was asked for.
+    MissingChannel = "missing_channel", Error, Dropped;
     /// A case with other channels than the first.
     ChannelsDiffer = "channels_differ", Error, Kept;
     /// Image and label, or two channels, of different shapes.

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, env, fs};
 
 use super::*;
 use crate::{
-    Grid, Image, Mask, Spacing, Split, mask,
+    Grid, Image, Mask, Spacing, Split,
+    dicom::drawn::{DrawnFile, NAME},
+    mask,
     picture::{image_png, mask_png},
     volume::{NiftiVersion, NiftiVoxel, Volume, write_nifti},
 };
@@ -65,7 +67,7 @@ fn read(
     structures: &BTreeMap<String, LabelValues>,
     nested: &[[String; 2]],
 ) -> Read {
-    let listing = list(&files_under(root).unwrap(), layout, structures, None).unwrap();
+    let listing = list(&files_under(root).unwrap(), layout, structures, Wanted::default()).unwrap();
     let options = ReadOptions { dataset: "test", structures, nested, spacing: None };
     let cases =
         listing.entries.iter().map(|entry| read_case(entry, Split::Train, &options)).collect();
@@ -109,7 +111,7 @@ fn two_observers_of_chase_db1() {
     let Some(root) = data("chase_db1_28") else { return };
     let files = files_under(&root).unwrap();
     let structures = foreground("vessel");
-    let listing = list(&files, &Layout::ChaseDb1, &structures, None).unwrap();
+    let listing = list(&files, &Layout::ChaseDb1, &structures, Wanted::default()).unwrap();
     assert_eq!((listing.entries.len(), listing.findings.len()), (28, 0));
     assert_eq!(listing.raters, ["1st", "2nd"]);
     let patients: std::collections::BTreeSet<&str> =
@@ -182,7 +184,9 @@ fn two_algorithms_of_brats_are_raters() {
         ("edema", LabelValues::Listed(vec![2])),
     ]);
     // No image lies beside the labels: the vote stands for one, which every case has in this pattern.
-    let Err(error) = list(&files, &layout, &structures, None) else { panic!("no case in `label`") };
+    let Err(error) = list(&files, &layout, &structures, Wanted::default()) else {
+        panic!("no case in `label`")
+    };
     assert!(matches!(error, PatternError::Missing { needed: Placeholder::Case, .. }));
     let target = tempfile::tempdir().unwrap();
     for (from, to) in [
@@ -400,4 +404,59 @@ fn voxels_beside_a_header_are_files_of_the_data_set() {
     let names = |file| with_voxels(file).into_iter().map(|file| file.name).collect::<Vec<_>>();
     assert_eq!(names(&files[0]), ["a/x.mhd", "a/v.raw"]);
     assert_eq!(names(&files[1]), ["a/y.mhd"]);
+}
+
+/// Three cases of two phases as folders of slices with a label in NIfTI, one folder of each kind of defect.
+#[test]
+fn dicom_series_are_images_of_cases_and_their_defects_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let phase = |case: &str, phase: u16, heights: &[f64], change: &dyn Fn(&mut DrawnFile)| {
+        let own = root.join(case).join("study").join(format!("post_{phase}"));
+        fs::create_dir_all(&own).unwrap();
+        for (n, &height) in heights.iter().enumerate() {
+            let pixels = [0, 1, 2, 3, 4, 5].map(|pixel| 100 * phase + 10 * n as u16 + pixel);
+            let mut slice = DrawnFile::slice([2, 3], [5.0, 6.0, height], &pixels);
+            change(&mut slice);
+            fs::write(own.join(format!("1-{n}.dcm")), slice.bytes()).unwrap();
+        }
+    };
+    let heights = [9.0, 3.0, 6.0];
+    for case in ["a", "b", "c"] {
+        phase(case, 1, &heights, &|_| {});
+    }
+    phase("a", 2, &heights, &|_| {});
+    phase("b", 2, &[9.0, 3.0, 5.0], &|_| {});
+    phase("c", 2, &heights, &|slice| {
+        slice.text(0x0028, 0x0301, "CS", "YES");
+    });
+    let affine = [[-0.5, 0.0, 0.0, -5.0], [0.0, -0.75, 0.0, -6.0], [0.0, 0.0, 3.0, 3.0]];
+    let spacing = Spacing::new([3.0, 0.75, 0.5]).unwrap();
+    let mut image = Image::filled([3, 2, 3], 0.0);
+    image.set([1, 1, 1], 1.0);
+    let label = Volume { image, spacing, affine: Some(affine) };
+    for case in ["a", "b", "c"] {
+        let path = root.join(case).join("tumour.nii.gz");
+        write_nifti(&path, &label, NiftiVoxel::U8, NiftiVersion::One).unwrap();
+    }
+    let layout = patterns("{case}/{*}/{channel}", None, Some("{case}/tumour.nii.gz"));
+    let found = read(root, &layout, &foreground("tumour"), &[]);
+    let codes: Vec<_> = found.findings().iter().map(|f| (f.case.clone(), f.code.name())).collect();
+    let expected =
+        [("b", "slice_gap"), ("c", "burned_in")].map(|(case, code)| (case.to_owned(), code));
+    assert_eq!(codes, expected);
+    let [a, b, c] = found.cases.as_slice() else { panic!() };
+    assert!(b.channels.is_empty(), "a case without one of its phases is dropped");
+    for case in [a, c] {
+        let firsts: Vec<_> = case
+            .channels
+            .iter()
+            .map(|(name, image)| (name.as_str(), image.image.get([0, 0, 0])))
+            .collect();
+        // The lowest slice was the second file.
+        assert_eq!(firsts, [("post_1", 110.0), ("post_2", 210.0)]);
+        assert_eq!(case.channels[0].1.spacing.millimetres(), [3.0, 0.75, 0.5]);
+        assert_eq!(case.truth[0].mask.area(), 1);
+    }
+    assert!(!format!("{:?} {:?}", found.listing, found.cases).contains(NAME));
 }

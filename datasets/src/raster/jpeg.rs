@@ -6,7 +6,7 @@ use image::{ColorType, DynamicImage, ImageDecoder, ImageFormat, ImageReader, Lim
 
 use super::{MAX_SIDE, Model, Raster, RasterError, budget, check_size, separate};
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Raster, RasterError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Raster, RasterError> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);

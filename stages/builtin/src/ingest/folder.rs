@@ -18,7 +18,7 @@ use datasets::{
     CaseImage, CaseLabel, CasePatient, DatasetsError, Spacing, SplitSizes,
     folder::{
         Entry, Finding, FindingCode, LabelValues, Layout, Listing, Metadata, ReadOptions,
-        SourceFile, files_under, has_slices, list, read_case, with_voxels,
+        SourceFile, Wanted, files_under, has_slices, list, read_case, with_voxels,
     },
     shard::{ShardPart, shard_parts},
     split_cases,
@@ -61,6 +61,9 @@ pub struct FolderConfig {
     /// Raters that are read, by the names that their labels get. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raters: Option<Vec<String>>,
+    /// Channels that are read, as their files are named; cases that lack one are left out. Default all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<String>>,
     /// Distance between pixels of pictures, `[slice, row, column]` in millimetres. Default 1; volumes tell their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spacing_mm: Option<[f64; 3]>,
@@ -198,6 +201,9 @@ fn structures(
     if !config.structures.is_empty() {
         return Ok(config.structures.clone());
     }
+    if let Some(structures) = config.layout.structures() {
+        return Ok(structures);
+    }
     let described = files.iter().find(|file| is_metadata(config, file));
     let Some(SourceFile { path, .. }) = described else {
         return Err(StageError::new(FolderFault::NoStructure));
@@ -208,8 +214,8 @@ fn structures(
 
 fn listed(config: &FolderConfig, files: &[SourceFile]) -> Result<Listing, StageError> {
     let structures = structures(config, files)?;
-    let raters = config.raters.as_deref();
-    list(files, &config.layout, &structures, raters).map_err(StageError::new)
+    let wanted = Wanted { raters: config.raters.as_deref(), channels: config.channels.as_deref() };
+    list(files, &config.layout, &structures, wanted).map_err(StageError::new)
 }
 
 struct Work<'a> {
