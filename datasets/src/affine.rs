@@ -2,8 +2,8 @@
 
 use crate::Spacing;
 
-/// Where voxels are: three rows that take `(column, row, slice, 1)` to millimetres towards the patient's right-to-left,
-/// back-to-front and foot-to-head direction (RAS+, the convention of NIfTI).
+/// Where voxels are: three rows that take `(column, row, slice, 1)` to millimetres `[x, y, z]` from the patient's left to
+/// right, back to front and foot to head (RAS+, the convention of NIfTI).
 pub type Affine = [[f64; 4]; 3];
 
 /// Share of the smallest distance between voxels by which two grids may be apart and still be the same: files round

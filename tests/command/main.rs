@@ -7,6 +7,7 @@ mod damaged;
 mod data;
 mod disk;
 mod exec;
+mod geometry;
 mod golden;
 mod interrupted;
 mod job;

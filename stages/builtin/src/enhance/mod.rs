@@ -120,7 +120,8 @@ pub(crate) fn missing(case: &str, cell: &str) -> StageError {
     StageError::new(EnhanceError::CaseMissing { case: case.to_owned(), cell: cell.to_owned() })
 }
 
-fn check_shape(
+/// Refuses what a cell has of a case when its shape differs.
+pub(crate) fn check_shape(
     case: &str,
     cell: &str,
     expected: [usize; 3],

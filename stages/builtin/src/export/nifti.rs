@@ -156,32 +156,13 @@ impl Stage for ExportNifti {
         config: &ExportNiftiConfig,
         inputs: ExportNiftiInputs,
         outputs: &ExportNiftiOutputs,
-        ctx: &Ctx<'_>,
+        _: &Ctx<'_>,
     ) -> Result<(), StageError> {
         let values =
             Values::new(&config.structures).map_err(|refusal| StageError::new(refusal.message))?;
-        let source = inputs.source.get();
-        let cases = cases(&inputs.labels, &values)?;
-        let heads = source.map_or(Ok(BTreeMap::new()), heads)?;
         let files = &outputs.files;
         let export = Export { config, values: &values, labels: &inputs.labels, files };
-        let write = |(case, rows): (&String, &Vec<Row<'_>>)| {
-            if ctx.is_cancelled() {
-                return Ok(());
-            }
-            let onto = match source {
-                Some(source) => Some(heads.get(case).ok_or_else(|| {
-                    StageError::new(ExportError::ImageMissing {
-                        case: case.clone(),
-                        labels: inputs.labels.cell.clone(),
-                        source_cell: source.cell.clone(),
-                    })
-                })?),
-                None => None,
-            };
-            export.case(case, rows, onto)
-        };
-        cases.par_iter().try_for_each(write)?;
+        export.all(inputs.source.get())?;
         if config.structures.is_empty() {
             return Ok(());
         }
@@ -300,6 +281,23 @@ struct Export<'a> {
 }
 
 impl Export<'_> {
+    /// Writes the files of all cases, on the grids of `source`.
+    fn all(&self, source: Option<&Input>) -> Result<(), StageError> {
+        let cases = cases(self.labels, self.values)?;
+        let images = source.map_or(Ok(BTreeMap::new()), heads)?;
+        cases.par_iter().try_for_each(|(case, rows)| {
+            let Some(source) = source else { return self.case(case, rows, None) };
+            let image = images.get(case).ok_or_else(|| {
+                StageError::new(ExportError::ImageMissing {
+                    case: case.clone(),
+                    labels: self.labels.cell.clone(),
+                    source_cell: source.cell.clone(),
+                })
+            })?;
+            self.case(case, rows, Some(image))
+        })
+    }
+
     /// Writes the files of a case.
     fn case(
         &self,
@@ -373,5 +371,135 @@ impl Export<'_> {
         let volume = Volume { image, spacing: onto.spacing, affine: onto.affine };
         let path = self.files.path(name);
         write_nifti(&path, &volume, voxel, NiftiVersion::One).map_err(refused)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
+
+    use datasets::{
+        CaseImage, Mask, Split, mask,
+        shard::{write_images, write_labels},
+        volume::read_nifti,
+    };
+
+    use super::*;
+    use crate::shards::tests::{input, label};
+
+    const PLACE: Affine = [[-0.5, 0.0, 0.0, 8.0], [0.0, 2.0, 0.0, -3.0], [0.0, 0.0, 4.0, 1.0]];
+
+    /// What the stage writes of these labels, by name, for images of one shape.
+    fn written(
+        config: &ExportNiftiConfig,
+        labels: &[CaseLabel],
+        images: Option<(&[&str], [usize; 3])>,
+    ) -> Result<BTreeMap<String, Volume>, String> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("labels.parquet");
+        write_labels(&path, labels).unwrap();
+        let labels = input("drawn", "train-0.parquet", path);
+        let values = Values::new(&config.structures).unwrap();
+        let image = |case: &&str, shape| CaseImage {
+            id: (*case).to_owned(),
+            patient: "p".to_owned(),
+            dataset: "drawn".to_owned(),
+            split: Split::Train,
+            image: Image::filled(shape, 0.0),
+            spacing: Spacing::new([4.0, 2.0, 0.5]).unwrap(),
+            affine: Some(PLACE),
+        };
+        let source = images.map(|(cases, shape)| {
+            let path = folder.path().join("images.parquet");
+            let images: Vec<CaseImage> = cases.iter().map(|case| image(case, shape)).collect();
+            write_images(&path, &images).unwrap();
+            input("scans", "train-0.parquet", path)
+        });
+        let files = Out::in_folder(folder.path().join("files"));
+        std::fs::create_dir(folder.path().join("files")).unwrap();
+        let export = Export { config, values: &values, labels: &labels, files: &files };
+        export.all(source.as_ref()).map_err(|error| error.to_string())?;
+        let found = std::fs::read_dir(folder.path().join("files")).unwrap();
+        let found = found.map(|entry| entry.unwrap());
+        Ok(found
+            .map(|entry| {
+                let name = entry.file_name().into_string().unwrap();
+                (name, read_nifti(&entry.path()).unwrap())
+            })
+            .collect())
+    }
+
+    fn placed(case: &str, structure: &str, mask: Mask, affine: Option<Affine>) -> CaseLabel {
+        CaseLabel { structure: structure.to_owned(), affine, ..label(case, "x", mask) }
+    }
+
+    #[test]
+    fn a_label_cut_out_of_its_image_goes_back_to_its_place() {
+        let cut = affine::regridded(&PLACE, [0.0, 1.0, 2.0], [1.0; 3]);
+        let probability = Image::new([1, 1, 2], vec![0.25, 1.0]).unwrap();
+        let label = CaseLabel {
+            probability: Some(probability),
+            ..placed("a", "lung", mask![". #"], Some(cut))
+        };
+        let config = ExportNiftiConfig { probabilities: true, ..ExportNiftiConfig::default() };
+        let found = written(&config, &[label], Some((&["a"], [1, 2, 5]))).unwrap();
+        let names: Vec<&str> = found.keys().map(String::as_str).collect();
+        assert_eq!(names, ["a.lung.nii.gz", "a.lung.probability.nii.gz"]);
+        let [mask, map] =
+            names.try_into().map(|names: [&str; 2]| names.map(|name| &found[name])).unwrap();
+        assert_eq!((mask.affine, mask.spacing.millimetres()), (Some(PLACE), [4.0, 2.0, 0.5]));
+        assert_eq!(mask.image.values(), [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0]);
+        assert_eq!(map.image.values(), [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.25, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn what_has_no_way_back_is_refused() {
+        let config = ExportNiftiConfig::default();
+        let refused = |labels: &[CaseLabel], images| written(&config, labels, images).unwrap_err();
+        let nowhere = placed("a", "lung", mask![". #"], None);
+        assert_eq!(
+            refused(std::slice::from_ref(&nowhere), Some((&["a"], [1, 2, 5]))),
+            "label of case `a` has shape [1, 1, 2] as [slice, row, column] and no affine: the image has [1, 2, 5]"
+        );
+        let same = written(&config, std::slice::from_ref(&nowhere), Some((&["a"], [1, 1, 2])));
+        assert_eq!(same.unwrap()["a.lung.nii.gz"].affine, Some(PLACE));
+        assert_eq!(
+            refused(&[nowhere], Some((&["b"], [1, 1, 2]))),
+            "case `a` has a label in cell `drawn` and no image in cell `scans`"
+        );
+        let flat = [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
+        let flat = placed("a", "lung", mask![". #"], Some(flat));
+        assert!(refused(&[flat], Some((&["a"], [1, 2, 5]))).contains("axes lie in a plane"));
+    }
+
+    #[test]
+    fn labels_that_do_not_fit_one_file_are_refused() {
+        let one = |values: &[(&str, u8)]| ExportNiftiConfig {
+            structures: values
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), vec![*value]))
+                .collect(),
+            ..ExportNiftiConfig::default()
+        };
+        let lung = placed("a", "lung", mask![". #"], None);
+        let two = [lung.clone(), placed("a", "heart", mask!["# . ."], None)];
+        let refused = |config: &ExportNiftiConfig, labels: &[CaseLabel]| {
+            written(config, labels, None).unwrap_err()
+        };
+        assert_eq!(
+            refused(&one(&[("lung", 1), ("heart", 2)]), &two),
+            "labels of case `a` differ in shape: [1, 1, 2] and [1, 1, 3] as [slice, row, column]"
+        );
+        assert_eq!(
+            refused(&one(&[("lung", 1), ("liver", 2)]), &two),
+            "case `a` has no label of structure `liver` from cell `drawn`"
+        );
+        let twins = [placed("a", "b.c", mask!["#"], None), placed("a.b", "c", mask!["#"], None)];
+        assert_eq!(
+            refused(&ExportNiftiConfig::default(), &twins),
+            "two labels would be written to `a.b.c.nii.gz`, the later of case `a.b`"
+        );
+        let found = written(&one(&[("lung", 7)]), &[lung], None).unwrap();
+        assert_eq!(found["a.nii.gz"].image.values(), [0.0, 7.0]);
     }
 }
