@@ -163,6 +163,7 @@ fn drawn() -> (Vec<CaseImage>, Vec<Vec<CaseLabel>>) {
             split: Split::Train,
             image: Grid::new([1, SIDE, SIDE], values).expect("a value a pixel"),
             spacing: Spacing::unit(),
+            affine: None,
         }
     });
     let label = |case: usize, source: usize| CaseLabel {
@@ -174,6 +175,7 @@ fn drawn() -> (Vec<CaseImage>, Vec<Vec<CaseLabel>>) {
         mask: disc(case, source),
         probability: None,
         spacing: Spacing::unit(),
+        affine: None,
         params: None,
     };
     let labels = (0..N_SOURCES)

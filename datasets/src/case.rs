@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{DatasetsError, Image, Mask};
+use crate::{Affine, DatasetsError, Image, Mask};
 
 /// Distance between the centres of neighbouring voxels, `[slice, row, column]` in millimetres.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -147,6 +147,8 @@ pub struct CaseImage {
     pub image: Image,
     /// Distance between voxels.
     pub spacing: Spacing,
+    /// Where the voxels are; `None` where the file did not say and the grid is still that of the file.
+    pub affine: Option<Affine>,
 }
 
 /// What one source says about one structure of one case.
@@ -168,6 +170,8 @@ pub struct CaseLabel {
     pub probability: Option<Image>,
     /// Distance between voxels.
     pub spacing: Spacing,
+    /// Where the voxels are, as for the case's image.
+    pub affine: Option<Affine>,
     /// What was drawn or chosen to make the label, as a JSON text.
     pub params: Option<String>,
 }

@@ -243,6 +243,16 @@ pub enum DatasetsError {
         /// What the column holds.
         found: Vec<f64>,
     },
+    /// A case in a shard with an impossible affine.
+    #[error("case `{case}` of {}: column `affine` holds {found:?}, expected twelve finite numbers", path.display())]
+    CaseAffine {
+        /// The file.
+        path: PathBuf,
+        /// The case.
+        case: String,
+        /// What the column holds.
+        found: Vec<f64>,
+    },
     /// Parameters that are not JSON.
     #[error("case `{case}` of {}: column `params` is not JSON", path.display())]
     Params {

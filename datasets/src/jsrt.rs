@@ -141,6 +141,7 @@ impl JsrtCase {
             mask: mask.clone(),
             probability: None,
             spacing: self.image.spacing,
+            affine: None,
             params: None,
         };
         self.masks.iter().map(label).collect()
@@ -210,6 +211,7 @@ pub fn read_case(entry: &JsrtEntry, split: Split, size: usize) -> Result<JsrtCas
         split,
         image: film,
         spacing: Spacing::new([1.0, column_mm, column_mm])?,
+        affine: None,
     };
     Ok(JsrtCase { image, masks })
 }

@@ -2,6 +2,7 @@
 //!
 //! `datasets` knows files and Parquet; it knows nothing of stages, networks or caches.
 
+pub mod affine;
 mod case;
 pub mod dicom;
 mod error;
@@ -17,6 +18,7 @@ mod split;
 pub mod table;
 pub mod volume;
 
+pub use affine::Affine;
 pub use case::{CaseImage, CaseLabel, SourceKind, Spacing, Split};
 pub use error::DatasetsError;
 pub use grid::{Grid, Image, Mask, ShapeError};

@@ -22,7 +22,9 @@ use crate::{DatasetsError, Split};
 pub(crate) use digest::Content;
 pub(crate) use file::{Layout, Source, write_batches};
 
-pub use describe::{ColumnDescription, ShardDescription, describe, pictures, rows_as_json};
+pub use describe::{
+    ColumnDescription, ShardDescription, describe, pictures, rows_as_json, safe_name,
+};
 pub use images::{ImageHead, image_digest, image_heads, read_image, read_images, write_images};
 pub use labels::{LabelHead, label_digest, label_heads, read_label, read_labels, write_labels};
 

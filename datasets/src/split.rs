@@ -216,6 +216,7 @@ mod tests {
             split,
             image: Grid::filled([1, 1, 1], 0.0),
             spacing: Spacing::unit(),
+            affine: None,
         };
         let [train, again, test] =
             [case("a", Split::Train), case("b", Split::Train), case("c", Split::Test)];

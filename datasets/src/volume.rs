@@ -17,18 +17,15 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::{DatasetsError, Grid, Image, Mask, Spacing};
+use crate::{DatasetsError, Grid, Image, Mask, Spacing, affine::steps};
 
+pub use crate::affine::Affine;
 pub use error::VolumeError;
 pub use file::MAX_VOXELS;
 pub use metaimage::read_metaimage;
 pub use nifti::{read_nifti, read_nifti_frames};
 pub use nifti_write::{NiftiVersion, NiftiVoxel, encode_nifti, write_nifti};
 pub use nrrd::read_nrrd;
-
-/// Where voxels are: three rows that take `(column, row, slice, 1)` to millimetres towards the patient's right-to-left,
-/// back-to-front and foot-to-head direction (RAS+, the convention of NIfTI).
-pub type Affine = [[f64; 4]; 3];
 
 /// An image with its place in the world.
 #[derive(Clone, Debug, PartialEq)]
@@ -82,11 +79,6 @@ impl Volume {
             .expect("readers count the voxels that they decode");
         Ok(Self { image, spacing, affine })
     }
-}
-
-/// Lengths of the columns of an affine as `[slice, row, column]`: the distances between voxels.
-fn steps(affine: &Affine) -> [f64; 3] {
-    [2, 1, 0].map(|axis| affine.iter().map(|row| row[axis].powi(2)).sum::<f64>().sqrt())
 }
 
 /// Least determinant of the directions of three axes that is taken for a place in the world: 0.06 degrees off a plane.

@@ -76,6 +76,16 @@ use = 'prepare.normalise'
 in = { images = 'finer.images', inside = 'finer.labels' }
 clip_percent = [0.5, 99.5]
 
+[padded]
+use = 'prepare.pad'
+in = { images = 'normalised.images', labels = 'finer.labels', around = 'finer.labels' }
+size = [30, 44, 50]
+
+[nifti]
+use = 'export.nifti'
+in = { labels = 'padded.labels', source = 'scans.early' }
+structures = { breast = [1] }
+
 [breast]
 use = 'enhance.breast'
 in = { pre = 'scans.pre', early = 'scans.early', mask = 'scans.breast' }

@@ -8,6 +8,7 @@ mod data;
 mod dicom;
 mod disk;
 mod exec;
+mod geometry;
 mod golden;
 mod interrupted;
 mod job;

@@ -101,11 +101,13 @@ impl Reader<'_> {
         let (channels, place) = self.images()?;
         let spacing = place.map(|(spacing, _)| spacing).or(self.options.spacing);
         let spacing = spacing.unwrap_or_else(Spacing::unit);
+        let affine = place.and_then(|(_, affine)| affine);
         let expected = Geometry { shape: channels[0].1.shape(), place };
-        let truth = self.labels("truth", SourceKind::Truth, &entry.truth, &expected, spacing);
+        let own = (spacing, affine);
+        let truth = self.labels("truth", SourceKind::Truth, &entry.truth, &expected, own);
         let mut raters = Vec::new();
         for (source, files) in &entry.raters {
-            raters.push(self.labels(source, SourceKind::Human, files, &expected, spacing));
+            raters.push(self.labels(source, SourceKind::Human, files, &expected, own));
         }
         self.compare(&truth, &raters);
         let digest = check::digest(channels.iter().map(|(_, image)| image));
@@ -117,6 +119,7 @@ impl Reader<'_> {
                 split: self.split,
                 image,
                 spacing,
+                affine,
             };
             (name, case)
         };
@@ -189,7 +192,7 @@ impl Reader<'_> {
         kind: SourceKind,
         files: &[LabelFile],
         expected: &Geometry,
-        spacing: Spacing,
+        (spacing, affine): Place,
     ) -> Vec<CaseLabel> {
         let mut labels = Vec::new();
         for LabelFile { structure, file } in files {
@@ -217,6 +220,7 @@ impl Reader<'_> {
                     mask,
                     probability: None,
                     spacing,
+                    affine,
                     params: None,
                 });
             }

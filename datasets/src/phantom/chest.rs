@@ -111,6 +111,7 @@ impl PhantomCase {
             mask: mask.clone(),
             probability: None,
             spacing: self.image.spacing,
+            affine: None,
             params: Some(self.params.clone()),
         };
         self.masks.iter().map(label).collect()
@@ -175,6 +176,7 @@ impl ChestPhantom {
             split,
             image: film.map(|&value| ((value.clamp(0.0, 1.0) * LEVELS).round() / LEVELS) as f32),
             spacing: Spacing::new([1.0, mm, mm])?,
+            affine: None,
         };
         let params = drawn_parameters(&anatomy, &exposure, quality);
         Ok(PhantomCase { image, masks, quality, params })

@@ -148,6 +148,7 @@ impl DceCase {
             mask: mask.unwrap_or_else(|| Grid::filled(image.image.shape(), false)),
             probability: None,
             spacing: image.spacing,
+            affine: image.affine,
             params: Some(self.params.clone()),
         }
     }
@@ -261,6 +262,7 @@ impl DcePhantom {
             split,
             image,
             spacing,
+            affine: None,
         });
         let regime = drawn.regime;
         let params = serde_json::json!({ "drawn": drawn, "tumour": tumour }).to_string();

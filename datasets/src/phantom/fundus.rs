@@ -152,6 +152,7 @@ impl FundusPhantom {
             split,
             image: picture.map(|&value| ((value.clamp(0.0, 1.0) * LEVELS).round() / LEVELS) as f32),
             spacing,
+            affine: None,
         });
         let drawn = Drawn { phantom: self, seed, case: &channels[1], anatomy: &anatomy };
         let params = serde_json::json!({ "anatomy": anatomy, "contrast": exposure.contrast });
@@ -277,6 +278,7 @@ impl Drawn<'_> {
             mask,
             probability: None,
             spacing: self.case.spacing,
+            affine: None,
             params: Some(params),
         }
     }

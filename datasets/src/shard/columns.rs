@@ -12,7 +12,7 @@ use arrow::{
 };
 
 use super::MAX_VOXELS;
-use crate::{DatasetsError, Spacing};
+use crate::{Affine, DatasetsError, Spacing};
 
 /// A list column without missing lists or elements.
 pub(super) fn list_type(element: DataType) -> DataType {
@@ -52,6 +52,15 @@ pub(super) fn spacing_lists(spacings: &[Spacing]) -> ArrayRef {
     let values =
         Float64Array::from_iter_values(spacings.iter().flat_map(|spacing| spacing.millimetres()));
     lists(Arc::new(values), spacings.iter().map(|_| 3), None)
+}
+
+/// A list column of affines, row by row; `None` is a missing list.
+pub(super) fn affine_lists(affines: &[Option<Affine>]) -> ArrayRef {
+    let values = affines.iter().flatten().flatten().flatten().copied();
+    let lengths = affines.iter().map(|affine| affine.map_or(0, |_| 12));
+    let nulls: NullBuffer = affines.iter().map(Option::is_some).collect();
+    let nulls = (nulls.null_count() > 0).then_some(nulls);
+    lists(Arc::new(Float64Array::from_iter_values(values)), lengths, nulls)
 }
 
 /// A list column of voxels; `None` is a missing list.
@@ -219,6 +228,28 @@ impl<'a> Rows<'a> {
                 found: found.iter().take(8).copied().collect(),
             },
         )
+    }
+
+    /// The affine of a case; none where it is missing, as in all rows of a file that was written before there were any.
+    pub(super) fn affine(&self, case: &str, row: usize) -> Result<Option<Affine>, DatasetsError> {
+        const COLUMN: &str = "affine";
+        if self.batch.column_by_name(COLUMN).is_none() {
+            return Ok(None);
+        }
+        let Some(list) = self.list::<Float64Array>(COLUMN, row, "a list of float64")? else {
+            return Ok(None);
+        };
+        let found = list.values();
+        match <[f64; 12]>::try_from(&found[..]) {
+            Ok(numbers) if numbers.iter().all(|number| number.is_finite()) => {
+                Ok(Some([0, 1, 2].map(|row| [0, 1, 2, 3].map(|column| numbers[4 * row + column]))))
+            }
+            _ => Err(DatasetsError::CaseAffine {
+                path: self.path.to_owned(),
+                case: case.to_owned(),
+                found: found.iter().take(16).copied().collect(),
+            }),
+        }
     }
 
     /// Floating-point voxels, as many as the shape needs; `None` when the list is missing.

@@ -136,8 +136,8 @@ pub fn pictures(path: &Path) -> Result<Vec<(String, Vec<u8>)>, DatasetsError> {
     Ok(named.into_iter().filter_map(|(name, png)| png.map(|png| (safe(name), png))).collect())
 }
 
-/// Replaces what has a meaning in paths.
-fn safe_name(name: &str) -> String {
+/// A name that is safe as the beginning of a file name: what has a meaning in paths is replaced.
+pub fn safe_name(name: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
     let name: String = name.chars().map(plain).collect();
     if name.starts_with('.') { format!("_{name}") } else { name }
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(
             found.metadata,
             [
-                ("pipeline.schema".to_owned(), "image-shard/1".to_owned()),
+                ("pipeline.schema".to_owned(), "image-shard/2".to_owned()),
                 (
                     "huggingface".to_owned(),
                     r#"{"info":{"features":{"image":{"_type":"Image"}}}}"#.to_owned()

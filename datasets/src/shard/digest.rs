@@ -3,7 +3,7 @@
 //! Every field is fed with its length and in one byte order, so that no two contents feed the same bytes. Pictures
 //! and other derived columns are left out: they follow from the voxels.
 
-use crate::Grid;
+use crate::{Affine, Grid, Spacing};
 
 /// A BLAKE3 digest in the making.
 pub(crate) struct Content(blake3::Hasher);
@@ -32,6 +32,14 @@ impl Content {
     /// Feeds a length.
     pub(crate) fn count(&mut self, n: usize) {
         self.0.update(&(n as u64).to_le_bytes());
+    }
+
+    /// Feeds the spacing and, where it is known, the affine in one list, by whose length the two are told apart: what has
+    /// no affine keeps the digest that it had before there were any.
+    pub(crate) fn geometry(&mut self, spacing: Spacing, affine: Option<&Affine>) {
+        let mut numbers = spacing.millimetres().to_vec();
+        numbers.extend(affine.into_iter().flatten().flatten());
+        self.doubles(&numbers);
     }
 
     /// Feeds numbers by their bits.

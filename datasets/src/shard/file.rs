@@ -34,6 +34,9 @@ const CREATED_BY: &str = "pipeline shards version 1.0.0 (build 0)";
 /// Rows decoded at a time.
 const BATCH_ROWS: usize = 8;
 
+/// Columns that older files lack: read wherever they are.
+const NEWER: [&str; 1] = ["affine"];
+
 /// Largest number of rows of a file that is read.
 const MAX_ROWS: u64 = 1 << 24;
 
@@ -205,8 +208,10 @@ impl<'a> Source<'a> {
             return Ok(ProjectionMask::all());
         }
         let schema = self.schema();
+        let newer = NEWER.iter().filter(|column| schema.index_of(column).is_ok());
         let roots: Result<Vec<usize>, DatasetsError> = columns
             .iter()
+            .chain(newer)
             .map(|&column| {
                 schema.index_of(column).map_err(|_| DatasetsError::MissingColumn {
                     path: self.path.to_owned(),

@@ -10,21 +10,23 @@ use arrow::{
 use super::{
     MAX_VOXELS,
     columns::{
-        Rows, axis, check_voxels, list_type, picture_column, picture_type, shape_lists,
-        spacing_lists, texts, voxel_lists,
+        Rows, affine_lists, axis, check_voxels, list_type, picture_column, picture_type,
+        shape_lists, spacing_lists, texts, voxel_lists,
     },
     digest::Content,
     file::{Layout, Source, Storage, write_batches},
 };
-use crate::{CaseImage, DatasetsError, Grid, Spacing, Split, picture};
+use crate::{Affine, CaseImage, DatasetsError, Grid, Spacing, Split, picture};
 
-/// The columns that reading needs; the others repeat what they say, for viewers and queries.
+/// The columns that reading needs, the voxels last, and `affine`, which older files lack; the others repeat what they say,
+/// for viewers and queries.
 const NEEDED: [&str; 7] = ["case_id", "patient", "dataset", "split", "shape", "spacing_mm", "data"];
 
 /// Writes an image shard, rows sorted by case id, and returns the digest of its content.
 ///
 /// The same cases give the same bytes in whatever order they come. Columns: `case_id`, `patient`, `dataset`,
-/// `split`, `slices`, `rows`, `columns`, `shape`, `axes`, `dtype`, `spacing_mm`, `min`, `max`, `mean`, `image`, `data`.
+/// `split`, `slices`, `rows`, `columns`, `shape`, `axes`, `dtype`, `spacing_mm`, `affine`, `min`, `max`, `mean`, `image`, `data`.
+/// `affine` holds the twelve numbers of an [`Affine`] row by row, missing where the place is not known.
 /// `image` is a 16-bit PNG of an image with one slice ([`picture::image_png`] tells its scale), else missing.
 ///
 /// # Errors
@@ -58,6 +60,8 @@ pub struct ImageHead {
     pub shape: [usize; 3],
     /// Distance between voxels.
     pub spacing: Spacing,
+    /// Where the voxels are, if that is known.
+    pub affine: Option<Affine>,
 }
 
 /// Reads what an image shard says of its images without decoding a voxel, in the order of its rows.
@@ -128,12 +132,13 @@ fn read_head(rows: &Rows<'_>, row: usize) -> Result<ImageHead, DatasetsError> {
         dataset: rows.text("dataset", row)?.to_owned(),
         split: rows.word("split", &id, row, &Split::ALL.map(|split| (split.name(), split)))?,
         spacing: rows.spacing(&id, row)?,
+        affine: rows.affine(&id, row)?,
         id,
     })
 }
 
 fn read_row(rows: &Rows<'_>, row: usize) -> Result<CaseImage, DatasetsError> {
-    let ImageHead { id, patient, dataset, split, shape, spacing } = read_head(rows, row)?;
+    let ImageHead { id, patient, dataset, split, shape, spacing, affine } = read_head(rows, row)?;
     let values = rows.voxels("data", &id, shape, row)?.ok_or_else(|| DatasetsError::NullValue {
         path: rows.path.to_owned(),
         column: "data".into(),
@@ -141,7 +146,7 @@ fn read_row(rows: &Rows<'_>, row: usize) -> Result<CaseImage, DatasetsError> {
     })?;
     check_voxels(rows.path, &id, "data", shape, &values, f32::is_finite)?;
     let image = Grid::new(shape, values).expect("the count was checked");
-    Ok(CaseImage { id, patient, dataset, split, image, spacing })
+    Ok(CaseImage { id, patient, dataset, split, image, spacing, affine })
 }
 
 /// Sorts the cases and refuses those that no shard can hold.
@@ -218,6 +223,7 @@ fn layout() -> Layout {
         text("axes"),
         text("dtype"),
         Field::new("spacing_mm", list_type(DataType::Float64), false),
+        Field::new("affine", list_type(DataType::Float64), true),
         number("min", DataType::Float32),
         number("max", DataType::Float32),
         number("mean", DataType::Float64),
@@ -227,7 +233,7 @@ fn layout() -> Layout {
     Layout {
         schema: Arc::new(schema),
         blobs: vec![("image.bytes", Storage::Picture), ("data.list.element", Storage::Voxels)],
-        tag: "image-shard/1",
+        tag: "image-shard/2",
         pictures: &["image"],
     }
 }
@@ -235,6 +241,7 @@ fn layout() -> Layout {
 fn batch(cases: &[&CaseImage]) -> Result<RecordBatch, DatasetsError> {
     let shapes: Vec<[usize; 3]> = cases.iter().map(|case| case.image.shape()).collect();
     let spacings: Vec<Spacing> = cases.iter().map(|case| case.spacing).collect();
+    let affines: Vec<Option<Affine>> = cases.iter().map(|case| case.affine).collect();
     let voxels: Vec<Option<&[f32]>> = cases.iter().map(|case| Some(case.image.values())).collect();
     let extreme = |pick: fn(f32, f32) -> f32| -> ArrayRef {
         let extremes =
@@ -262,6 +269,7 @@ fn batch(cases: &[&CaseImage]) -> Result<RecordBatch, DatasetsError> {
         texts(cases.iter().map(|_| "slice,row,column")),
         texts(cases.iter().map(|_| "float32")),
         spacing_lists(&spacings),
+        affine_lists(&affines),
         extreme(f32::min),
         extreme(f32::max),
         Arc::new(Float64Array::from_iter_values(means)),
@@ -274,11 +282,11 @@ fn batch(cases: &[&CaseImage]) -> Result<RecordBatch, DatasetsError> {
 fn digest(sorted: &[&CaseImage]) -> [u8; 32] {
     let mut content = Content::new("images", sorted.len());
     for case in sorted {
-        let CaseImage { id, patient, dataset, split, image, spacing } = case;
+        let CaseImage { id, patient, dataset, split, image, spacing, affine } = case;
         for text in [id, patient, dataset, split.name()] {
             content.text(text);
         }
-        content.doubles(&spacing.millimetres());
+        content.geometry(*spacing, affine.as_ref());
         content.image(image);
     }
     content.finish()
@@ -289,14 +297,17 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
     use super::*;
-    use crate::shard::tests_support::{image_case, scratch};
+    use crate::{
+        affine,
+        shard::tests_support::{PLACE, image_case, scratch},
+    };
 
     #[test]
     fn cases_come_back_bit_by_bit_in_the_order_of_their_ids() {
         let folder = scratch();
         let path = folder.path().join("train-0.parquet");
-        let cases =
-            [image_case("b", [1, 5, 7]), image_case("a", [3, 4, 2]), image_case("c", [1, 1, 1])];
+        let placed = CaseImage { affine: Some(PLACE), ..image_case("b", [1, 5, 7]) };
+        let cases = [placed, image_case("a", [3, 4, 2]), image_case("c", [1, 1, 1])];
         let digest = write_images(&path, &cases).unwrap();
         let read = read_images(&path).unwrap();
         assert_eq!(read, [cases[1].clone(), cases[0].clone(), cases[2].clone()]);
@@ -305,6 +316,7 @@ mod tests {
             assert_eq!(read_image(&path, nth).unwrap().as_ref(), Some(case));
             assert_eq!((&head.id, head.shape), (&case.id, case.image.shape()));
             assert_eq!((head.split, head.spacing), (case.split, case.spacing));
+            assert_eq!(head.affine, case.affine);
         }
         assert_eq!((heads.len(), read_image(&path, 3).unwrap()), (3, None));
         assert_eq!(image_digest(&read), digest);
@@ -318,7 +330,7 @@ mod tests {
     #[test]
     fn every_field_moves_the_digest() {
         let base = image_case("a", [1, 2, 3]);
-        let mut changed: Vec<CaseImage> = vec![base.clone(); 7];
+        let mut changed: Vec<CaseImage> = vec![base.clone(); 9];
         changed[0].id.push('x');
         changed[1].patient.push('x');
         changed[2].dataset.push('x');
@@ -326,11 +338,13 @@ mod tests {
         changed[4].spacing = Spacing::new([1.0, 1.0, 2.0]).unwrap();
         changed[5].image.set([0, 1, 2], -0.0);
         changed[6].image = Grid::new([1, 3, 2], base.image.values().to_vec()).unwrap();
+        changed[7].affine = Some(PLACE);
+        changed[8].affine = Some(affine::regridded(&PLACE, [0.0, 1.0, 0.0], [1.0; 3]));
         let mut digests: BTreeSet<[u8; 32]> =
             changed.into_iter().map(|case| image_digest(&[case])).collect();
         digests.insert(image_digest(std::slice::from_ref(&base)));
         digests.insert(image_digest(&[]));
-        assert_eq!(digests.len(), 9);
+        assert_eq!(digests.len(), 11);
     }
 
     #[test]

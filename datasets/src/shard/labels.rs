@@ -13,16 +13,16 @@ use serde::de::IgnoredAny;
 
 use super::{
     columns::{
-        Rows, axis, bit_lists, check_voxels, list_type, picture_column, picture_type, shape_lists,
-        spacing_lists, texts, voxel_lists,
+        Rows, affine_lists, axis, bit_lists, check_voxels, list_type, picture_column, picture_type,
+        shape_lists, spacing_lists, texts, voxel_lists,
     },
     digest::Content,
     file::{Layout, Source, Storage, write_batches},
     images::{check_size, groups},
 };
-use crate::{CaseLabel, DatasetsError, Grid, SourceKind, Spacing, Split, picture};
+use crate::{Affine, CaseLabel, DatasetsError, Grid, SourceKind, Spacing, Split, picture};
 
-/// The columns that reading needs, those of [`LabelHead`] first; the others repeat what they say, for viewers and queries.
+/// The columns that reading needs, those of [`LabelHead`] first, and `affine`, which older files lack; the others repeat what they say, for viewers and queries.
 const NEEDED: [&str; 11] = [
     "case_id",
     "source",
@@ -40,7 +40,7 @@ const NEEDED: [&str; 11] = [
 /// Writes a label shard, rows sorted by case, structure and source, and returns the digest of its content.
 ///
 /// The same labels give the same bytes in whatever order they come. Columns: `case_id`, `source`, `source_kind`,
-/// `structure`, `split`, `slices`, `rows`, `columns`, `shape`, `spacing_mm`, `voxels` (size of the foreground),
+/// `structure`, `split`, `slices`, `rows`, `columns`, `shape`, `spacing_mm`, `affine` (as in image shards), `voxels` (size of the foreground),
 /// `params` (JSON, may be missing), `mask` (PNG with 0 and 255 of a mask with one slice, else missing), `data`
 /// (booleans), `probability` (may be missing).
 ///
@@ -78,6 +78,8 @@ pub struct LabelHead {
     pub split: Split,
     /// Axes, `[slice, row, column]`.
     pub shape: [usize; 3],
+    /// Where the voxels are, if that is known.
+    pub affine: Option<Affine>,
 }
 
 /// Reads what a label shard says of its labels without decoding a voxel, in the order of its rows.
@@ -143,6 +145,7 @@ fn read_head(rows: &Rows<'_>, row: usize) -> Result<LabelHead, DatasetsError> {
     let id = rows.text("case_id", row)?.to_owned();
     Ok(LabelHead {
         shape: rows.shape(&id, row)?,
+        affine: rows.affine(&id, row)?,
         source: rows.text("source", row)?.to_owned(),
         structure: rows.text("structure", row)?.to_owned(),
         split: rows.word("split", &id, row, &Split::ALL.map(|split| (split.name(), split)))?,
@@ -151,7 +154,7 @@ fn read_head(rows: &Rows<'_>, row: usize) -> Result<LabelHead, DatasetsError> {
 }
 
 fn read_row(rows: &Rows<'_>, row: usize) -> Result<CaseLabel, DatasetsError> {
-    let LabelHead { id, source, structure, split, shape } = read_head(rows, row)?;
+    let LabelHead { id, source, structure, split, shape, affine } = read_head(rows, row)?;
     let mask =
         Grid::new(shape, rows.bits("data", &id, shape, row)?).expect("the count was checked");
     let probability = rows
@@ -168,6 +171,7 @@ fn read_row(rows: &Rows<'_>, row: usize) -> Result<CaseLabel, DatasetsError> {
         structure,
         split,
         spacing: rows.spacing(&id, row)?,
+        affine,
         params: rows.text_or_none("params", row)?.map(str::to_owned),
         mask,
         probability,
@@ -246,6 +250,7 @@ fn layout() -> Layout {
         axis("columns"),
         Field::new("shape", list_type(DataType::Int32), false),
         Field::new("spacing_mm", list_type(DataType::Float64), false),
+        Field::new("affine", list_type(DataType::Float64), true),
         Field::new("voxels", DataType::Int64, false),
         Field::new("params", DataType::Utf8, true),
         Field::new("mask", picture_type(), true),
@@ -259,7 +264,7 @@ fn layout() -> Layout {
             ("data.list.element", Storage::Bits),
             ("probability.list.element", Storage::Voxels),
         ],
-        tag: "label-shard/1",
+        tag: "label-shard/2",
         pictures: &["mask"],
     }
 }
@@ -267,6 +272,7 @@ fn layout() -> Layout {
 fn batch(labels: &[&CaseLabel]) -> Result<RecordBatch, DatasetsError> {
     let shapes: Vec<[usize; 3]> = labels.iter().map(|label| label.mask.shape()).collect();
     let spacings: Vec<Spacing> = labels.iter().map(|label| label.spacing).collect();
+    let affines: Vec<Option<Affine>> = labels.iter().map(|label| label.affine).collect();
     let bits: Vec<&[bool]> = labels.iter().map(|label| label.mask.values()).collect();
     let probabilities: Vec<Option<&[f32]>> =
         labels.iter().map(|label| label.probability.as_ref().map(|map| map.values())).collect();
@@ -286,6 +292,7 @@ fn batch(labels: &[&CaseLabel]) -> Result<RecordBatch, DatasetsError> {
         axis(&shapes, 2),
         shape_lists(&shapes),
         spacing_lists(&spacings),
+        affine_lists(&affines),
         Arc::new(Int64Array::from_iter_values(labels.iter().map(|label| label.mask.area() as i64))),
         Arc::new(StringArray::from_iter(labels.iter().map(|label| label.params.as_deref()))),
         picture_column(pictures.collect()),
@@ -298,12 +305,22 @@ fn batch(labels: &[&CaseLabel]) -> Result<RecordBatch, DatasetsError> {
 fn digest(sorted: &[&CaseLabel]) -> [u8; 32] {
     let mut content = Content::new("labels", sorted.len());
     for label in sorted {
-        let CaseLabel { id, source, kind, structure, split, mask, probability, spacing, params } =
-            label;
+        let CaseLabel {
+            id,
+            source,
+            kind,
+            structure,
+            split,
+            mask,
+            probability,
+            spacing,
+            affine,
+            params,
+        } = label;
         for text in [id, source, kind.name(), structure, split.name()] {
             content.text(text);
         }
-        content.doubles(&spacing.millimetres());
+        content.geometry(*spacing, affine.as_ref());
         content.mask(mask);
         content.presence(probability.is_some());
         if let Some(probability) = probability {
@@ -320,7 +337,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
     use super::*;
-    use crate::shard::tests_support::{label, scratch};
+    use crate::shard::tests_support::{PLACE, label, scratch};
 
     #[test]
     fn labels_come_back_with_maps_and_parameters() {
@@ -335,6 +352,7 @@ mod tests {
         labels[0].params = Some(r#"{"clamped":true,"dx_px":0.1}"#.into());
         labels[1].probability = Some(labels[1].mask.map(|&inside| if inside { 0.75 } else { 0.0 }));
         labels[3].mask = Grid::filled([2, 3, 4], false);
+        labels[2].affine = Some(PLACE);
         let digest = write_labels(&path, &labels).unwrap();
         let read = read_labels(&path).unwrap();
         assert_eq!(read, [2, 1, 0, 3].map(|n: usize| labels[n].clone()));
@@ -343,6 +361,7 @@ mod tests {
             assert_eq!(read_label(&path, nth).unwrap().as_ref(), Some(label));
             assert_eq!((&head.id, &head.source), (&label.id, &label.source));
             assert_eq!((head.shape, head.split), (label.mask.shape(), label.split));
+            assert_eq!(head.affine, label.affine);
         }
         assert_eq!((heads.len(), read_label(&path, 4).unwrap()), (4, None));
         assert_eq!(label_digest(&read), digest);
@@ -355,7 +374,7 @@ mod tests {
     #[test]
     fn every_field_moves_the_digest() {
         let base = label("a", "shift");
-        let mut changed: Vec<CaseLabel> = vec![base.clone(); 9];
+        let mut changed: Vec<CaseLabel> = vec![base.clone(); 10];
         changed[0].id.push('x');
         changed[1].source.push('x');
         changed[2].kind = SourceKind::Human;
@@ -365,10 +384,11 @@ mod tests {
         changed[6].probability = Some(base.mask.map(|_| 0.5));
         changed[7].spacing = Spacing::new([2.0, 1.0, 1.0]).unwrap();
         changed[8].params = Some("{}".into());
+        changed[9].affine = Some(PLACE);
         let mut digests: BTreeSet<[u8; 32]> =
             changed.into_iter().map(|label| label_digest(&[label])).collect();
         digests.insert(label_digest(&[base]));
-        assert_eq!(digests.len(), 10);
+        assert_eq!(digests.len(), 11);
     }
 
     #[test]

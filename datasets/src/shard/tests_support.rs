@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use crate::{CaseImage, CaseLabel, Grid, SourceKind, Spacing, Split, mask};
+use crate::{Affine, CaseImage, CaseLabel, Grid, SourceKind, Spacing, Split, mask};
+
+/// Where a turned and left-handed grid lies.
+pub(super) const PLACE: Affine =
+    [[0.0, -0.7, 0.1, 3.5], [0.7, 0.0, 0.0, -8.0], [0.0, 0.07, 1.0 / 3.0, 120.0]];
 
 /// A folder that goes away with the test.
 pub(super) fn scratch() -> tempfile::TempDir {
@@ -23,6 +27,7 @@ pub(super) fn image_case(id: &str, shape: [usize; 3]) -> CaseImage {
         split: Split::Train,
         image,
         spacing: Spacing::new([1.0, 0.7, 0.7]).unwrap(),
+        affine: None,
     }
 }
 
@@ -37,6 +42,7 @@ pub(super) fn label(id: &str, source: &str) -> CaseLabel {
         mask: mask![". # # .", ". # . ."],
         probability: None,
         spacing: Spacing::unit(),
+        affine: None,
         params: None,
     }
 }

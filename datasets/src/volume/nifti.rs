@@ -13,9 +13,8 @@ use super::{
     Affine, Volume, VolumeError,
     element::{Element, Endian},
     file::{count_voxels, gunzip, is_gzip, read_file, wrong},
-    steps,
 };
-use crate::DatasetsError;
+use crate::{DatasetsError, affine::steps};
 
 /// Largest share by which `pixdim` and the affine may differ and still say the same.
 const SAME_STEP: f64 = 1e-3;

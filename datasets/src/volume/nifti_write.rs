@@ -7,6 +7,9 @@ use flate2::{Compression, GzBuilder};
 use super::{Volume, VolumeError, file::wrong};
 use crate::DatasetsError;
 
+/// What the world of an affine is, `NIFTI_XFORM_ALIGNED_ANAT`: that of another file, which holds for whatever is written.
+const ALIGNED: i32 = 2;
+
 /// Version of the format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NiftiVersion {
@@ -121,7 +124,7 @@ fn first_header(volume: &Volume, voxel: NiftiVoxel) -> Result<Vec<u8>, VolumeErr
     header.put(112, 1_f32.to_le_bytes());
     header.put(123, [2]);
     if let Some(affine) = volume.affine {
-        header.put(254, 1_i16.to_le_bytes());
+        header.put(254, (ALIGNED as i16).to_le_bytes());
         for (index, value) in affine.into_iter().flatten().enumerate() {
             header.put(280 + 4 * index, (value as f32).to_le_bytes());
         }
@@ -147,7 +150,7 @@ fn second_header(volume: &Volume, voxel: NiftiVoxel) -> Result<Vec<u8>, VolumeEr
     header.put(168, 544_i64.to_le_bytes());
     header.put(176, 1_f64.to_le_bytes());
     if let Some(affine) = volume.affine {
-        header.put(348, 1_i32.to_le_bytes());
+        header.put(348, ALIGNED.to_le_bytes());
         for (index, value) in affine.into_iter().flatten().enumerate() {
             header.put(400 + 8 * index, value.to_le_bytes());
         }

@@ -17,9 +17,9 @@ use super::{
         MAX_HEADER_BYTES, axes, beside, count_voxels, gunzip, numbers, read_file, read_start,
         shortened, wrong,
     },
-    from_lps, steps,
+    from_lps,
 };
-use crate::DatasetsError;
+use crate::{DatasetsError, affine::steps};
 
 /// Reads a NRRD of 2 or 3 axes; one of 2 axes, and one without `space`, has no affine.
 ///

@@ -111,6 +111,7 @@ fn read(id: &str, split: Split, text: &str) -> Result<(CaseImage, CaseLabel), St
         mask,
         probability: None,
         spacing: Spacing::unit(),
+        affine: None,
         params: None,
     };
     let image = CaseImage {
@@ -120,6 +121,7 @@ fn read(id: &str, split: Split, text: &str) -> Result<(CaseImage, CaseLabel), St
         split,
         image,
         spacing: Spacing::unit(),
+        affine: None,
     };
     Ok((image, label))
 }

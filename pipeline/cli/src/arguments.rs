@@ -180,6 +180,10 @@ pub(crate) struct ShowArguments {
     /// Write the pictures of shards into this folder
     #[arg(long, value_name = "DIR")]
     pub(crate) pictures: Option<PathBuf>,
+    /// Copy the files of a cell or an artifact into this folder, under their names; those of a cell with several outputs
+    /// into one folder an output
+    #[arg(long, value_name = "DIR")]
+    pub(crate) files: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -672,6 +672,7 @@ fn parquet_files_and_pictures() {
         dataset: "toy".into(),
         split: Split::Train,
         spacing: Spacing::unit(),
+        affine: None,
         image,
     };
     write_images(&toy.path().join("s.parquet"), &[case]).unwrap();

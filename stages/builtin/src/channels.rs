@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use datasets::{CaseImage, Image};
+use datasets::{Affine, CaseImage, Image};
 use engine::{Input, StageError};
 
-use crate::{shards::ShardsError, trained::normalised};
+use crate::{
+    shards::{ShardsError, check_place},
+    trained::normalised,
+};
 
 /// A case with one image a channel.
 pub(crate) struct Channels {
@@ -38,6 +41,8 @@ pub(crate) trait OfCase {
     fn id(&self) -> &str;
     /// Axes of its image, `[slice, row, column]`.
     fn shape(&self) -> [usize; 3];
+    /// Where its voxels are, if that is known.
+    fn affine(&self) -> Option<Affine>;
 }
 
 impl OfCase for CaseImage {
@@ -47,6 +52,10 @@ impl OfCase for CaseImage {
 
     fn shape(&self) -> [usize; 3] {
         self.image.shape()
+    }
+
+    fn affine(&self) -> Option<Affine> {
+        self.affine
     }
 }
 
@@ -69,7 +78,8 @@ pub(crate) fn join(
 /// For each case of the first artifact, in its order, what every artifact has of it.
 ///
 /// # Errors
-/// Those of `read`; [`ShardsError::ChannelMissing`] and [`ShardsError::ChannelShape`] for what does not belong together.
+/// Those of `read`; [`ShardsError::ChannelMissing`], [`ShardsError::ChannelShape`] and [`ShardsError::PlaceDiffers`] for what
+/// does not belong together.
 pub(crate) fn align<T: OfCase>(
     inputs: &[Input],
     read: impl Fn(&Input) -> Result<Vec<T>, StageError>,
@@ -90,6 +100,7 @@ pub(crate) fn align<T: OfCase>(
                 let fault = ShardsError::ChannelShape { case: id, cell, first, expected, found };
                 return Err(StageError::new(fault));
             }
+            check_place(&id, &cell, expected, channels[0].affine(), case.affine())?;
             channels.push(case);
         }
     }
@@ -113,6 +124,7 @@ mod tests {
             split: Split::Test,
             image: Image::new([1, 1, values.len()], values.to_vec()).unwrap(),
             spacing: Spacing::unit(),
+            affine: None,
         }
     }
 

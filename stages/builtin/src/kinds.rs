@@ -61,6 +61,8 @@ kinds! {
     Weights = "model", view &["weights."];
     /// The metrics of a training.
     TrainingLog = "model", view &["metrics.", "summary."];
+    /// NIfTI files, one or more a case.
+    NiftiFiles = "nifti";
     /// Uncertainty and calibration maps of chosen cases.
     Assessment = "assessment";
     /// Sources measured against the truth, one row a case and source.

@@ -3,6 +3,7 @@
 pub mod assess;
 mod channels;
 pub mod enhance;
+pub mod export;
 pub mod fuse;
 pub mod grow;
 pub mod ingest;
@@ -40,6 +41,7 @@ pub fn register(registry: &mut Registry) {
     registry.add::<train::unet::TrainUnet>();
     registry.add::<train::uma::TrainUma>();
     registry.add::<predict::Predict>();
+    export::register(registry);
     registry.add::<assess::uma::AssessUma>();
     registry.add::<score::Score>();
     registry.add::<score::raters::ScoreRaters>();

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     kinds::{Scores, TestLabels},
-    shards::{ShardsError, labels, refused},
+    shards::{ShardsError, check_place, labels, refused},
     unit::LengthUnit,
 };
 
@@ -113,6 +113,8 @@ impl Stage for Score {
                     cell: inputs.reference.cell.clone(),
                 })
             })?;
+            let (shape, place) = (prediction.mask.shape(), reference.affine);
+            check_place(&key.0, &inputs.predictions.cell, shape, place, prediction.affine)?;
             let spacing = config.unit.spacing(prediction);
             let (reference, tolerance) = (&reference.mask, config.tolerance);
             let scores = score_case(reference, &prediction.mask, spacing, tolerance, config.empty);

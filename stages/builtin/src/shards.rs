@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use datasets::{
-    CaseImage, CaseLabel, DatasetsError,
+    Affine, CaseImage, CaseLabel, DatasetsError, affine,
     shard::{
         image_heads, label_heads, read_image, read_label, read_labels, write_images, write_labels,
     },
@@ -79,6 +79,20 @@ pub enum ShardsError {
         /// Shape of the channel that differs.
         found: [usize; 3],
     },
+    /// Two things of a case that have one shape and lie in different places.
+    #[error(
+        "case `{case}` lies elsewhere in cell `{cell}`: affine {found:?} as [x, y, z] by [column, row, slice, 1], expected {expected:?}"
+    )]
+    PlaceDiffers {
+        /// The case.
+        case: String,
+        /// The cell that places it elsewhere.
+        cell: String,
+        /// Where the case's image, or what comes first, lies.
+        expected: Box<Affine>,
+        /// Where the other lies.
+        found: Box<Affine>,
+    },
     /// A network and its images differ in the number of channels.
     #[error(
         "the network was trained on {expected} channels: {found} artifacts are wired to `images`"
@@ -151,6 +165,26 @@ pub(crate) fn refused(error: DatasetsError) -> StageError {
     }
 }
 
+/// Refuses what a cell has of a case when it lies elsewhere than expected; what does not say where it lies fits everywhere.
+pub(crate) fn check_place(
+    case: &str,
+    cell: &str,
+    shape: [usize; 3],
+    expected: Option<Affine>,
+    found: Option<Affine>,
+) -> Result<(), StageError> {
+    let Some((expected, found)) = expected.zip(found) else { return Ok(()) };
+    if affine::are_same(&expected, &found, shape) {
+        return Ok(());
+    }
+    Err(StageError::new(ShardsError::PlaceDiffers {
+        case: case.to_owned(),
+        cell: cell.to_owned(),
+        expected: Box::new(expected),
+        found: Box::new(found),
+    }))
+}
+
 /// The image of one case on a port, if there is any.
 pub(crate) fn images_of(input: &Input, case: &str) -> Result<Vec<CaseImage>, StageError> {
     for part in &input.parts {
@@ -202,6 +236,10 @@ pub(crate) fn aligned_labels(
                     cell: input.cell.clone(),
                     first: inputs[0].cell.clone(),
                 }));
+            }
+            if let Some(first) = row.first() {
+                let shape = label.mask.shape();
+                check_place(&label.id, &input.cell, shape, first.affine, label.affine)?;
             }
             row.push(label);
         }
@@ -285,6 +323,7 @@ pub(crate) mod tests {
             mask,
             probability: None,
             spacing: Spacing::unit(),
+            affine: None,
             params: None,
         }
     }

@@ -95,6 +95,7 @@ pub(crate) fn predict_case(
             mask,
             probability: Some(probability),
             spacing: case.spacing,
+            affine: case.affine,
             params: Some(serde_json::json!({ "primary_trained": trained }).to_string()),
         })
     });

@@ -1,13 +1,18 @@
-//! Changing the number of voxels: to a shape by nearest neighbour or area average, to a spacing by interpolation.
+//! Changing the number of voxels: to a shape by nearest neighbour or area average, to a spacing by interpolation, onto
+//! another grid of the same world, and by cutting and padding.
 //!
 //! To a shape keeps the outline of the image: voxel `i` of `n` covers `[i / n, (i + 1) / n]` of its axis.
 //! Randomness: none. Cost: one pass over the input an axis.
 
 mod axis;
+mod cut;
+mod onto;
 mod to_spacing;
 
 use datasets::{Grid, Image, Mask};
 
+pub use cut::cut;
+pub use onto::{linear_onto, nearest_onto};
 pub use to_spacing::{Alignment, Interpolation, Resampling, resample, resample_mask};
 
 use crate::ImagingError;

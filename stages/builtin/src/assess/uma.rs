@@ -202,6 +202,7 @@ fn maps_of(
         split: case.split,
         image,
         spacing: case.spacing,
+        affine: case.affine,
     };
     let mut maps = vec![named("image".to_owned(), case.image.clone())];
     let pairs = found.uncertainty.iter().zip(&found.calibration);

@@ -96,6 +96,7 @@ fn label(case: &CaseImage, mask: Mask) -> CaseLabel {
         mask,
         probability: None,
         spacing: case.spacing,
+        affine: case.affine,
         params: None,
     }
 }

@@ -15,7 +15,7 @@ use datasets::{
 use engine::{Input, Registry, Resources, StageError};
 use thiserror::Error;
 
-use crate::shards::refused;
+use crate::shards::{check_place, refused};
 
 /// Adds the stages.
 pub(crate) fn register(registry: &mut Registry) {
@@ -72,12 +72,14 @@ impl ImageShard {
         self.cases.into_values()
     }
 
-    /// Takes the image of a case, which must have the shape of `like`.
+    /// Takes the image of a case, which must have the shape and the place of `like`.
     pub(crate) fn take(&mut self, like: &CaseImage) -> Result<Image, StageError> {
         let Some(case) = self.cases.remove(&like.id) else {
             return Err(missing(&like.id, &self.cell));
         };
-        check_shape(&like.id, &self.cell, like.image.shape(), case.image.shape())?;
+        let shape = like.image.shape();
+        check_shape(&like.id, &self.cell, shape, case.image.shape())?;
+        check_place(&like.id, &self.cell, shape, like.affine, case.affine)?;
         Ok(case.image)
     }
 }
@@ -103,19 +105,12 @@ impl MaskShard {
         Ok(Self { cell: input.cell.clone(), cases })
     }
 
-    /// Takes the label of a case, which must have the shape of `like`.
+    /// Takes the label of a case, which must have the shape and the place of `like`.
     pub(crate) fn take(&mut self, like: &CaseImage) -> Result<CaseLabel, StageError> {
-        self.take_as(&like.id, like.image.shape())
-    }
-
-    /// Takes the label of the case `id`, which must have the shape `expected`.
-    pub(crate) fn take_as(
-        &mut self,
-        id: &str,
-        expected: [usize; 3],
-    ) -> Result<CaseLabel, StageError> {
+        let (id, shape) = (&like.id, like.image.shape());
         let Some(label) = self.cases.remove(id) else { return Err(missing(id, &self.cell)) };
-        check_shape(id, &self.cell, expected, label.mask.shape())?;
+        check_shape(id, &self.cell, shape, label.mask.shape())?;
+        check_place(id, &self.cell, shape, like.affine, label.affine)?;
         Ok(label)
     }
 }
@@ -125,7 +120,8 @@ pub(crate) fn missing(case: &str, cell: &str) -> StageError {
     StageError::new(EnhanceError::CaseMissing { case: case.to_owned(), cell: cell.to_owned() })
 }
 
-fn check_shape(
+/// Refuses what a cell has of a case when its shape differs.
+pub(crate) fn check_shape(
     case: &str,
     cell: &str,
     expected: [usize; 3],
@@ -147,6 +143,7 @@ pub(crate) fn with_image(case: &CaseImage, image: Image) -> CaseImage {
         split: case.split,
         image,
         spacing: case.spacing,
+        affine: case.affine,
     }
 }
 

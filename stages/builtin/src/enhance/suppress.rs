@@ -81,6 +81,7 @@ impl Stage for SuppressVessels {
                 mask: found.mask,
                 probability: None,
                 spacing: case.spacing,
+                affine: case.affine,
                 params: None,
             });
         }

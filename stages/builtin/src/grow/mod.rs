@@ -153,6 +153,7 @@ impl<G: NamedGrower> Stage for Grow<G> {
                 mask: grown.mask,
                 probability: None,
                 spacing: case.spacing,
+                affine: case.affine,
                 params: Some(params),
             });
         }

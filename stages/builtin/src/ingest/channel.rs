@@ -115,6 +115,7 @@ mod tests {
             split: Split::Train,
             image: Image::filled([1, 1, 2], value),
             spacing: Spacing::unit(),
+            affine: None,
         };
         let all = || vec![image("0000", 1.0), image("0001", 2.0)];
         let own = images_of(all(), "0001").unwrap();

@@ -156,6 +156,7 @@ mod tests {
             split,
             image: Image::filled([1, 1, 2], 0.0),
             spacing: Spacing::unit(),
+            affine: None,
         };
         let channels = channels.iter().map(|name| ((*name).to_owned(), image.clone())).collect();
         let case = FolderCase {

@@ -3,10 +3,12 @@
 //! Source: [`imaging::resample`]. Labels are taken from the nearest voxel, their probabilities as images are.
 //! Ports: in `images: Images` and `labels: Labels`, each optional; out `images: Images` and `labels: Labels`, with the same
 //! cases, empty where nothing is wired. Images and labels of one geometry stay aligned, wired to one cell or to several.
+//! Where the place of a case in the world is not known, its first voxel before resampling is taken for the origin, so that
+//! `export.nifti` finds the way back.
 //! Randomness: none. Cost: one pass over the output.
 
 use datasets::{
-    CaseImage, CaseLabel, Image, Spacing,
+    Affine, CaseImage, CaseLabel, Image, Spacing, affine,
     shard::{read_images, read_labels},
 };
 use engine::{Ctx, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
@@ -42,7 +44,7 @@ pub struct ResampleCases;
 
 impl Stage for ResampleCases {
     const NAME: &'static str = "prepare.resample";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Brings images and labels to one spacing and size.";
     const PER_SHARD: bool = true;
     type Config = Resampling;
@@ -81,23 +83,28 @@ impl Stage for ResampleCases {
     }
 }
 
-/// Spacing of a case of `shape` after resampling.
-fn new_spacing(
+/// Spacing and affine of a case of `shape` after resampling.
+fn new_place(
     config: &Resampling,
     shape: [usize; 3],
     spacing: Spacing,
-) -> Result<Spacing, StageError> {
-    Spacing::new(config.spacing(shape, spacing.millimetres())).map_err(refused)
+    place: Option<Affine>,
+) -> Result<(Spacing, Affine), StageError> {
+    let from = spacing.millimetres();
+    let place = place.unwrap_or_else(|| affine::of_spacing(spacing));
+    let place = config.affine(shape, from, &place).map_err(StageError::new)?;
+    Ok((Spacing::new(config.spacing(shape, from)).map_err(refused)?, place))
 }
 
 fn resampled_image(config: &Resampling, case: CaseImage) -> Result<CaseImage, StageError> {
-    let spacing = new_spacing(config, case.image.shape(), case.spacing)?;
+    let (spacing, place) = new_place(config, case.image.shape(), case.spacing, case.affine)?;
     let image = resample(&case.image, case.spacing.millimetres(), config);
-    Ok(CaseImage { image: image.map_err(StageError::new)?, spacing, ..case })
+    let image = image.map_err(StageError::new)?;
+    Ok(CaseImage { image, spacing, affine: Some(place), ..case })
 }
 
 fn resampled_label(config: &Resampling, label: CaseLabel) -> Result<CaseLabel, StageError> {
-    let spacing = new_spacing(config, label.mask.shape(), label.spacing)?;
+    let (spacing, place) = new_place(config, label.mask.shape(), label.spacing, label.affine)?;
     let from = label.spacing.millimetres();
     let mask = resample_mask(&label.mask, from, config).map_err(StageError::new)?;
     // Splines overshoot, and padding holds nothing.
@@ -109,7 +116,7 @@ fn resampled_label(config: &Resampling, label: CaseLabel) -> Result<CaseLabel, S
         }
         None => None,
     };
-    Ok(CaseLabel { mask, probability, spacing, ..label })
+    Ok(CaseLabel { mask, probability, spacing, affine: Some(place), ..label })
 }
 
 #[cfg(test)]
@@ -137,6 +144,9 @@ mod tests {
         let expected = mask![". . . . . .", "# # . . . .", "# # # # . .", ". . . . . ."];
         assert_eq!(found.mask, expected);
         assert_eq!(found.spacing.millimetres(), [1.0, 1.0, 0.5]);
+        // One row more above; columns of half the width that begin at the same edge.
+        let expected = [[0.5, 0.0, 0.0, -0.25], [0.0, 1.0, 0.0, -1.0], [0.0, 0.0, 1.0, 0.0]];
+        assert_eq!(found.affine, Some(expected));
         let map = found.probability.as_ref().unwrap();
         assert_eq!(map.shape(), [1, 4, 6]);
         assert!(map.values().iter().all(|value| (0.0..=1.0).contains(value)));
@@ -144,6 +154,7 @@ mod tests {
             mask: given.mask.clone(),
             probability: given.probability.clone(),
             spacing: given.spacing,
+            affine: given.affine,
             ..found
         };
         assert_eq!(same, given);

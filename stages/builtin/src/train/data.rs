@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use datasets::{
-    CaseImage, DatasetsError, Split,
+    Affine, CaseImage, DatasetsError, Split,
     shard::{ImageHead, LabelHead, image_heads, label_heads, read_image, read_label},
 };
 use engine::{Input, InputPart, Refusal, StageError};
@@ -11,7 +11,7 @@ use nets::{Case, NetsError, Outline, ReadCase, ReadError, Samples};
 
 use crate::{
     channels::{OfCase, align},
-    shards::{ShardsError, refused},
+    shards::{ShardsError, check_place, refused},
     trained::normalised,
 };
 
@@ -35,6 +35,10 @@ impl OfCase for Channel {
 
     fn shape(&self) -> [usize; 3] {
         self.head.shape
+    }
+
+    fn affine(&self) -> Option<Affine> {
+        self.head.affine
     }
 }
 
@@ -80,7 +84,7 @@ impl SplitCases {
 ///
 /// # Errors
 /// [`ShardsError`] when the split is empty, cases differ in shape, or a case lacks a label or a channel or has one of
-/// another shape.
+/// another shape or in another place.
 pub(crate) fn cases_of_split(
     split: Split,
     purpose: &'static str,
@@ -187,7 +191,7 @@ fn find<'a>(
     })
 }
 
-/// Where the masks of a case lie, which must have the shape of its image.
+/// Where the masks of a case lie, which must have the shape and the place of its image.
 fn places_of_masks(
     source: &Source<'_>,
     image: &ImageHead,
@@ -196,6 +200,7 @@ fn places_of_masks(
     let place = |structure: &String| {
         let (label, place) = find(source, &image.id, structure)?;
         if label.shape == image.shape {
+            check_place(&image.id, source.cell, image.shape, image.affine, label.affine)?;
             return Ok(place.clone());
         }
         Err(StageError::new(ShardsError::ShapeDiffers {
@@ -301,6 +306,7 @@ mod tests {
             split: Split::Train,
             image: Image::new([1, 2, 3], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap(),
             spacing: Spacing::unit(),
+            affine: None,
         }
     }
 

@@ -10,9 +10,7 @@ use datasets::{Mask, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
-};
+use super::{Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale};
 use crate::{ImagingError, error::check_spacing};
 
 /// Moves both ends of every run of foreground along columns; the strength is the standard deviation in the unit of the
@@ -34,11 +32,7 @@ impl Simulator for Choppy {
     }
 
     fn scale(&self) -> StrengthScale {
-        StrengthScale {
-            unit: StrengthUnit::Length,
-            steps: StrengthSteps::Continuous(0.01),
-            noise_grows: NoiseGrows::WithStrength,
-        }
+        length_scale(StrengthSteps::Continuous(0.01))
     }
 
     fn bracket(&self, shape: [usize; 3], spacing: [f64; 3]) -> [f64; 2] {

@@ -9,8 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
-    to_voxels,
+    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale, to_voxels,
 };
 use crate::{ImagingError, error::check_spacing};
 
@@ -53,11 +52,7 @@ impl Simulator for FlipSquare {
     }
 
     fn scale(&self) -> StrengthScale {
-        StrengthScale {
-            unit: StrengthUnit::Length,
-            steps: StrengthSteps::Whole,
-            noise_grows: NoiseGrows::WithStrength,
-        }
+        length_scale(StrengthSteps::Whole)
     }
 
     fn bracket(&self, shape: [usize; 3], spacing: [f64; 3]) -> [f64; 2] {

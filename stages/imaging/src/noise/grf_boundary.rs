@@ -10,7 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
+    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale,
+    shorter_side,
 };
 use crate::{
     ImagingError,
@@ -55,16 +56,11 @@ impl Simulator for GrfBoundary {
     }
 
     fn scale(&self) -> StrengthScale {
-        StrengthScale {
-            unit: StrengthUnit::Length,
-            steps: StrengthSteps::Continuous(0.01),
-            noise_grows: NoiseGrows::WithStrength,
-        }
+        length_scale(StrengthSteps::Continuous(0.01))
     }
 
     fn bracket(&self, shape: [usize; 3], spacing: [f64; 3]) -> [f64; 2] {
-        let shortest = (shape[1] as f64 * spacing[1]).min(shape[2] as f64 * spacing[2]);
-        [0.0, 0.5 * shortest]
+        [0.0, 0.5 * shorter_side(shape, spacing)]
     }
 
     fn check(

@@ -167,6 +167,16 @@ fn check_strength(
     }
 }
 
+/// The scale of strengths that are lengths, longer ones worse.
+fn length_scale(steps: StrengthSteps) -> StrengthScale {
+    StrengthScale { unit: StrengthUnit::Length, steps, noise_grows: NoiseGrows::WithStrength }
+}
+
+/// Length of a slice along rows or columns, whichever is less.
+fn shorter_side(shape: [usize; 3], spacing: [f64; 3]) -> f64 {
+    (shape[1] as f64 * spacing[1]).min(shape[2] as f64 * spacing[2])
+}
+
 /// A length as a number of voxels along an axis with this spacing.
 fn to_voxels(length: f64, spacing: f64) -> usize {
     // The cast saturates, so an infinite length is just a very long one.

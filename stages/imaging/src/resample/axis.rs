@@ -33,14 +33,22 @@ impl Places {
         start..end.min(self.n_output).max(start)
     }
 
-    /// Place of an output voxel in the input, whose first voxel has its centre at 0; no place lies beyond its edges.
-    fn place(&self, output: usize, alignment: Alignment) -> f64 {
+    /// Place of the first output voxel in the input, beyond its edges when voxels are added before.
+    pub(super) fn first(&self, alignment: Alignment) -> f64 {
+        self.unbounded(0, alignment)
+    }
+
+    fn unbounded(&self, output: usize, alignment: Alignment) -> f64 {
         let resampled = (output.cast_signed() + self.begin()) as f64;
-        let place = match alignment {
+        match alignment {
             Alignment::Outline => (resampled + 0.5) * self.step - 0.5,
             Alignment::FirstVoxel => resampled * self.step,
-        };
-        place.clamp(-0.5, self.n_input as f64 - 0.5)
+        }
+    }
+
+    /// Place of an output voxel in the input, whose first voxel has its centre at 0; no place lies beyond its edges.
+    fn place(&self, output: usize, alignment: Alignment) -> f64 {
+        self.unbounded(output, alignment).clamp(-0.5, self.n_input as f64 - 0.5)
     }
 
     /// The nearest input voxel of every output voxel that is no padding, and where these begin.

@@ -6,7 +6,7 @@
 //! Randomness: none. Cost: two products a voxel and axis for linear; the resampled slices that the output slices share
 //! are made once, and what is cut off is never made.
 
-use datasets::{Grid, Image, Mask};
+use datasets::{Affine, Grid, Image, Mask, affine::regridded};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -83,6 +83,21 @@ impl Resampling {
     /// [`ImagingError::SpacingNotPositive`] and [`ImagingError::BadResampling`].
     pub fn shape(&self, shape: [usize; 3], spacing: [f64; 3]) -> Result<[usize; 3], ImagingError> {
         Ok(self.places(shape, spacing)?.map(|places| places.n_output))
+    }
+
+    /// The affine of the result, of an input of `shape` with `affine`.
+    ///
+    /// # Errors
+    /// As [`Resampling::shape`].
+    pub fn affine(
+        &self,
+        shape: [usize; 3],
+        spacing: [f64; 3],
+        affine: &Affine,
+    ) -> Result<Affine, ImagingError> {
+        let places = self.places(shape, spacing)?;
+        let first = places.map(|places| places.first(self.alignment));
+        Ok(regridded(affine, first, places.map(|places| places.step)))
     }
 
     fn places(&self, shape: [usize; 3], spacing: [f64; 3]) -> Result<[Places; 3], ImagingError> {

@@ -1,6 +1,7 @@
 //! `pipeline show`: runs, cells, artifacts and Parquet files.
 
 mod artifact;
+mod files;
 pub(super) mod find;
 mod parquet;
 pub(super) mod reports;
@@ -25,6 +26,8 @@ struct View<'a> {
     rows: usize,
     /// Where pictures go.
     pictures: Option<&'a PathBuf>,
+    /// Where copies of files go.
+    files: Option<&'a PathBuf>,
 }
 
 pub(super) fn run(
@@ -33,8 +36,9 @@ pub(super) fn run(
     console: &mut Console<'_>,
 ) -> Result<Exit, CliError> {
     let store = world.read_store();
-    let ShowArguments { thing, json, rows, pictures } = arguments;
-    let view = View { json: *json, rows: *rows, pictures: pictures.as_ref() };
+    let ShowArguments { thing, json, rows, pictures, files } = arguments;
+    let (pictures, files) = (pictures.as_ref(), files.as_ref());
+    let view = View { json: *json, rows: *rows, pictures, files };
     match find(thing, world, &store)? {
         Thing::Run(report) if view.json => runs::scores_as_json(&report, &store, console)?,
         Thing::Run(report) => runs::show(&report, &store, world, console)?,
@@ -43,6 +47,9 @@ pub(super) fn run(
             let details = Details::of(&stored, &store, &view)?;
             if let Some(folder) = view.pictures {
                 parquet::tell_pictures(details.n_pictures, folder, console);
+            }
+            if let Some(folder) = view.files {
+                files::tell(files::copy(&stored, &store, folder)?, folder, console);
             }
             details.show(&view, console)?;
         }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::{
     View,
     artifact::Details,
+    files,
     parquet::tell_pictures,
     reports::{SCORE_KEYS, report_artifacts, scores},
 };
@@ -108,11 +109,20 @@ pub(super) fn show_cell(
     console: &mut Console<'_>,
 ) -> Result<(), CliError> {
     let stored = outputs_of(cell, store)?;
+    let is_alone = stored.len() == 1;
     let details = stored.iter().map(|(port, stored)| Ok((port, Details::of(stored, store, view)?)));
     let details = details.collect::<Result<Vec<_>, CliError>>()?;
     if let Some(folder) = view.pictures {
         let n_pictures = details.iter().map(|(_, details)| details.n_pictures).sum();
         tell_pictures(n_pictures, folder, console);
+    }
+    if let Some(folder) = view.files {
+        let mut n_files = 0;
+        for (port, stored) in &stored {
+            let own = if is_alone { folder.clone() } else { folder.join(file_name(port)) };
+            n_files += files::copy(stored, store, &own)?;
+        }
+        files::tell(n_files, folder, console);
     }
     if view.json {
         let outputs =
