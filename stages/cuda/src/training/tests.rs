@@ -192,7 +192,7 @@ fn compare(architecture: &Architecture, config: &TrainingConfig) -> Option<Train
 
 /// A gate that opens after the first epoch and that about half of the cases pass: its threshold is a mean of the CPU's.
 fn half_open() -> QualityConfig {
-    let open = QualityConfig { tau_a: 100.0, tau_b: 100.0, ..QualityConfig::default() };
+    let open = QualityConfig { tau_a: 10.0, tau_b: 4.0, ..QualityConfig::default() };
     let config = TrainingConfig { epochs: 1, ..config() };
     let seen = train(&uma(open), &config, &mut Cpu, None).unwrap();
     let quality = seen.outcome.metrics[0].quality.clone().unwrap();
