@@ -135,7 +135,7 @@ pub enum DeviceFault {
 impl std::fmt::Display for DeviceFault {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
-            Self::Refused => "cannot do this training",
+            Self::Refused => "cannot be used",
             Self::Memory => "has too little memory",
             Self::Failed => "failed",
         })
