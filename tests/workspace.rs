@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 
 /// What each room may import of ours.
 const ALLOWED: [(&str, &str, &[&str]); 10] = [
-    ("Cargo.toml", "pipeline", &["cli", "engine", "stages"]),
+    ("Cargo.toml", "pipeline", &["cli", "cuda", "engine", "stages"]),
     ("pipeline/cli", "cli", &["datasets", "engine"]),
     ("pipeline/engine", "engine", &[]),
     ("datasets", "datasets", &[]),

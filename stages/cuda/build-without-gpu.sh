@@ -23,7 +23,7 @@ export NVCC="$packaged/cu13/bin/nvcc"
 if [ "${TEST:-0}" = 1 ]; then
   PIPELINE_CUDA_LIBRARIES="$packaged" cargo test --locked -p cuda --features cuda
 fi
-cargo build --release --locked -p cuda --features cuda --bin pipeline-cuda
+cargo build --release --locked --features cuda --bin pipeline-cuda
 program=${CARGO_TARGET_DIR:-target}/release/pipeline-cuda
 ls -l "$program"
 readelf --dynamic "$program" | grep NEEDED

@@ -61,6 +61,9 @@ pub(crate) enum Verb {
     /// Become another program that dies with its parent: what the cells of stage `exec` are started by
     #[command(hide = true)]
     ExecChild(ExecChildArguments),
+    /// Do the work of one cell for a run in another process: what `pipeline-cuda` is called with
+    #[command(hide = true)]
+    ExecUnit(ExecUnitArguments),
     /// Write the beginning of a stage or of an experiment
     New(NewArguments),
     /// Print the JSON Schema of experiments or of a stage's configuration
@@ -333,6 +336,12 @@ pub(crate) struct ExecChildArguments {
     /// Its arguments
     #[arg(last = true)]
     pub(crate) arguments: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ExecUnitArguments {
+    /// File that says what to run on what
+    pub(crate) request: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -38,6 +38,14 @@ pub(crate) enum CliError {
         /// What is missing.
         source: StageError,
     },
+    /// The work for another process's run could not be begun or its outcome not be told.
+    #[error("cannot do what `{}` asks for", request.display())]
+    Unit {
+        /// The file.
+        request: PathBuf,
+        /// Why not.
+        source: StageError,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -210,7 +218,8 @@ impl CliError {
             | Self::Store(StoreError::BadPin { .. })
             | Self::NoThing { .. }
             | Self::NoCell { .. }
-            | Self::Ambiguous { .. } => Exit::BadInput,
+            | Self::Ambiguous { .. }
+            | Self::Run(RunError::NoGpu { .. } | RunError::NoProgram { .. }) => Exit::BadInput,
             Self::Run(RunError::Cancelled { .. }) => Exit::Interrupted,
             _ => Exit::Failed,
         }

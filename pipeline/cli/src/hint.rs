@@ -5,7 +5,7 @@ use std::{error::Error, io};
 use datasets::DatasetsError;
 use engine::{ConfigError, RunError, StageError, StoreError};
 
-use crate::error::CliError;
+use crate::{error::CliError, programs};
 
 /// What is said about one error.
 pub(crate) struct Chain {
@@ -83,6 +83,13 @@ fn of_run(error: &RunError) -> Option<String> {
         ),
         RunError::Cancelled { .. } => Some(
             "run the same command again: what was finished is stored, and the rest goes on from there"
+                .to_owned(),
+        ),
+        RunError::NoGpu { .. } => {
+            Some("name those that the run may use, for example `--gpus 0`".to_owned())
+        }
+        RunError::NoProgram { program: programs::CUDA, .. } => Some(
+            "build it with `cargo build --release --features cuda`, or name it in PIPELINE_CUDA"
                 .to_owned(),
         ),
         RunError::ShardMissing { .. } => Some(

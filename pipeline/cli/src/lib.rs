@@ -8,6 +8,7 @@ mod console;
 mod error;
 mod hint;
 mod interrupt;
+mod programs;
 mod progress;
 mod text;
 mod verbs;

@@ -311,6 +311,33 @@ pub enum RunError {
         /// The panic's message.
         message: String,
     },
+    /// A cell that cannot begin because the run may not use as many graphics processors as it must have.
+    #[error("cell `{cell}` (stage `{stage}`) must have {asked} graphics processor{}: the run may use {found}", if *asked == 1 { "" } else { "s" })]
+    NoGpu {
+        /// The cell.
+        cell: String,
+        /// Its stage.
+        stage: &'static str,
+        /// How many it must have.
+        asked: usize,
+        /// How many the run may use.
+        found: usize,
+    },
+    /// A cell that another program must run, which is not there.
+    #[error(
+        "cell `{cell}` (stage `{stage}`) is run by `{program}`, which was not found: looked for {}",
+        list_paths(tried)
+    )]
+    NoProgram {
+        /// The cell.
+        cell: String,
+        /// Its stage.
+        stage: &'static str,
+        /// Name of the program.
+        program: &'static str,
+        /// Where it was looked for.
+        tried: Vec<PathBuf>,
+    },
     /// A per-shard stage whose inputs do not have the same shards.
     #[error("cell `{cell}`: shard `{shard}` of port `{first}` is missing from port `{port}`")]
     ShardMissing {

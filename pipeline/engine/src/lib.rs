@@ -25,6 +25,7 @@ mod compact;
 pub mod config;
 pub mod digest;
 mod disk;
+mod elsewhere;
 pub mod error;
 pub mod events;
 mod exec;
@@ -60,6 +61,7 @@ pub use config::{Override, Roots};
 pub use digest::Digest;
 #[cfg(feature = "faults")]
 pub use disk::{Faults, Step};
+pub use elsewhere::exec_unit;
 pub use error::{ConfigError, RunError, StageError, StoreError};
 pub use events::Event;
 pub use exec::{Exec, ExecConfig, ExecError, ExecOutput};
@@ -80,8 +82,8 @@ pub use resolve::LastBuild;
 #[cfg(feature = "faults")]
 pub use run::run_alone;
 pub use run::{
-    CellFailure, CellReport, Differing, Limits, Outcome, Rerun, RunOptions, RunReport, rerun, run,
-    total_memory,
+    CellFailure, CellReport, Differing, FindProgram, Limits, Outcome, Rerun, RunOptions, RunReport,
+    rerun, run, total_memory,
 };
 pub use schema::experiment_schema;
 pub use stage::{Ctx, DynStage, External, Refusal, Resolved, Resources, Stage};

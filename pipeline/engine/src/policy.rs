@@ -253,7 +253,7 @@ impl RunError {
 }
 
 /// What the stage says, or what the system said to it.
-fn of_stage(error: &StageError) -> FailureClass {
+pub(crate) fn of_stage(error: &StageError) -> FailureClass {
     let of_system = || match io_kind(error)? {
         io::ErrorKind::OutOfMemory => Some(FailureClass::Memory),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -270,6 +270,11 @@ fn io_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a io::
     chain.find_map(|error| error.downcast_ref::<io::Error>())
 }
 
+/// The system's number of the first error of the system in a chain.
+pub(crate) fn os_error(error: &(dyn std::error::Error + 'static)) -> Option<i32> {
+    io_error(error).and_then(io::Error::raw_os_error)
+}
+
 fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
     io_error(error).map(io::Error::kind)
 }
@@ -278,8 +283,7 @@ fn is_failing_device(error: &(dyn std::error::Error + 'static)) -> bool {
     /// `EIO` and `ESTALE` of Linux.
     const CODES: [i32; 2] = [5, 116];
     let store = error.source().is_some_and(|source| source.is::<StoreError>());
-    let code = io_error(error).and_then(io::Error::raw_os_error);
-    store || code.is_some_and(|code| CODES.contains(&code))
+    store || os_error(error).is_some_and(|code| CODES.contains(&code))
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use std::{
     sync::Mutex,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{artifact::Artifact, digest::Digest, error::StageError};
 
 /// How many artifacts an input port holds.
@@ -75,7 +77,7 @@ pub struct OutputPort {
 }
 
 /// A part of an input, ready to be read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InputPart {
     /// Name of the part.
     pub name: String,
@@ -86,7 +88,7 @@ pub struct InputPart {
 }
 
 /// One artifact on an input port: the parts that the port's view shows.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Input {
     /// The cell that made it, for messages and, on a named port, as a label.
     pub cell: String,

@@ -13,7 +13,7 @@ use std::{
 };
 
 use schemars::JsonSchema;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
@@ -39,7 +39,7 @@ impl Default for Resources {
 }
 
 /// A file outside the store that a stage reads.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct External {
     /// Name that is part of the key: relative, the same on every machine.
     pub name: String,
@@ -179,6 +179,13 @@ pub trait Stage: Send + Sync + 'static {
         0
     }
 
+    /// The program that does the work, where that is not the one that runs the experiment: it has the same stages and
+    /// what this one lacks. The run finds it, and hands it the cell with its graphics processors.
+    fn program(config: &Self::Config) -> Option<&'static str> {
+        let _ = config;
+        None
+    }
+
     /// Facts of the machine on which the bytes of the output depend: device, number type, instruction set.
     fn environment(config: &Self::Config) -> BTreeMap<String, String> {
         let _ = config;
@@ -208,6 +215,8 @@ pub struct Resolved {
     pub resources: Resources,
     /// How many graphics processors it takes.
     pub gpus: usize,
+    /// The program that runs the stage, unless it is the one that runs the experiment.
+    pub program: Option<&'static str>,
     /// Facts of the machine that are part of the key.
     pub environment: BTreeMap<String, String>,
     typed: Arc<dyn Any + Send + Sync>,
@@ -229,7 +238,8 @@ impl Resolved {
                 fields.remove(*key);
             });
         }
-        Ok(Self { full, semantic, resources, gpus, environment, typed: Arc::new(typed) })
+        let (program, typed) = (None, Arc::new(typed));
+        Ok(Self { full, semantic, resources, gpus, program, environment, typed })
     }
 
     /// The configuration as the stage that resolved it has it.
@@ -366,8 +376,9 @@ impl<S: Stage> DynStage for Erased<S> {
         let typed: S::Config = read_config(&self.schema, config)?;
         S::check(&typed)?;
         let (resources, gpus) = (S::resources(&typed), S::gpus(&typed));
-        let environment = S::environment(&typed);
-        Resolved::new(typed, S::NONSEMANTIC, (resources, gpus), environment)
+        let (environment, program) = (S::environment(&typed), S::program(&typed));
+        let resolved = Resolved::new(typed, S::NONSEMANTIC, (resources, gpus), environment)?;
+        Ok(Resolved { program, ..resolved })
     }
 
     fn externals(&self, config: &Resolved, project: &Path) -> Result<Vec<External>, StageError> {

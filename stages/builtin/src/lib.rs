@@ -22,9 +22,15 @@ pub use shards::ShardsError;
 pub use unit::LengthUnit;
 
 use engine::{Registry, StageError};
+use nets::{Accelerator, NoAccelerator};
 
-/// Adds every built-in stage.
+/// Adds every built-in stage; trainings on a GPU are left to another program.
 pub fn register(registry: &mut Registry) {
+    register_on::<NoAccelerator>(registry);
+}
+
+/// Adds every built-in stage, with the devices of `A` for trainings.
+pub fn register_on<A: Accelerator>(registry: &mut Registry) {
     registry.require(|| nets::check_instructions().map_err(StageError::new));
     registry.add::<ingest::folder::Folder>();
     registry.add::<ingest::rater::Rater>();
@@ -38,8 +44,8 @@ pub fn register(registry: &mut Registry) {
     grow::register(registry);
     noise::register(registry);
     fuse::register(registry);
-    registry.add::<train::unet::TrainUnet>();
-    registry.add::<train::uma::TrainUma>();
+    registry.add::<train::unet::TrainUnet<A>>();
+    registry.add::<train::uma::TrainUma<A>>();
     registry.add::<predict::Predict>();
     export::register(registry);
     registry.add::<assess::uma::AssessUma>();

@@ -7,11 +7,17 @@ const ALIGNMENT: usize = 256;
 /// Bytes that are taken from the device at once, unless more are asked for.
 const CHUNK: usize = 64 << 20;
 
-/// Buffers that live as long as their device; nothing is given back.
+/// Buffers that live as long as their device; nothing is given back but all at once, to be handed out again.
 #[derive(Debug, Default)]
 pub struct Arena {
-    free: Option<(Address, usize)>,
+    chunks: Vec<Chunk>,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    at: Address,
     n_bytes: usize,
+    used: usize,
 }
 
 impl Arena {
@@ -21,20 +27,24 @@ impl Arena {
     /// Those of [`Device::allocate`].
     pub fn take(&mut self, device: &mut dyn Device, n_bytes: usize) -> Result<Address, CudaError> {
         let n_bytes = n_bytes.max(1).next_multiple_of(ALIGNMENT);
-        let (at, left) = match self.free {
-            Some((at, left)) if left >= n_bytes => (at, left),
-            // What is larger than a chunk gets one of its own, and the open one stays open.
-            _ if n_bytes >= CHUNK => {
-                self.n_bytes += n_bytes;
-                return device.allocate(n_bytes);
-            }
-            _ => {
-                self.n_bytes += CHUNK;
-                (device.allocate(CHUNK)?, CHUNK)
+        let place = self.chunks.iter().position(|chunk| chunk.n_bytes - chunk.used >= n_bytes);
+        let place = match place {
+            Some(place) => place,
+            None => {
+                let whole = n_bytes.max(CHUNK);
+                let at = device.allocate(whole)?;
+                self.chunks.push(Chunk { at, n_bytes: whole, used: 0 });
+                self.chunks.len() - 1
             }
         };
-        self.free = Some((at.plus(n_bytes), left - n_bytes));
-        Ok(at)
+        let chunk = &mut self.chunks[place];
+        chunk.used += n_bytes;
+        Ok(chunk.at.plus(chunk.used - n_bytes))
+    }
+
+    /// Hands the same memory out once more: whoever uses both old and new buffers must not need the old ones' content.
+    pub fn rewind(&mut self) {
+        self.chunks.iter_mut().for_each(|chunk| chunk.used = 0);
     }
 
     /// Takes memory for `count` f32.
@@ -47,7 +57,7 @@ impl Arena {
 
     /// Bytes taken from the device so far.
     pub fn n_bytes(&self) -> usize {
-        self.n_bytes
+        self.chunks.iter().map(|chunk| chunk.n_bytes).sum()
     }
 }
 
@@ -67,6 +77,10 @@ mod tests {
         assert_eq!(places[1], places[0].plus(256));
         assert_eq!(places[2], places[1].plus(256));
         assert_eq!(places[4], places[2].plus(512));
+        assert_eq!(arena.n_bytes(), 2 * CHUNK);
+        arena.rewind();
+        let again = [300, CHUNK, 1].map(|n| arena.take(&mut device, n).unwrap());
+        assert_eq!(again, [places[0], places[3], places[0].plus(512)]);
         assert_eq!(arena.n_bytes(), 2 * CHUNK);
     }
 }

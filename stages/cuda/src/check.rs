@@ -184,7 +184,7 @@ fn numbers(len: usize, seed: u64) -> Vec<f32> {
 }
 
 /// Numbers in `[0, 1)`: SplitMix64.
-fn uniform(seed: u64) -> impl FnMut() -> f64 {
+pub(crate) fn uniform(seed: u64) -> impl FnMut() -> f64 {
     let mut state = seed;
     move || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

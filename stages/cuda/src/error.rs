@@ -28,6 +28,23 @@ pub enum CudaError {
         /// GPUs that the driver sees.
         n_devices: usize,
     },
+    /// There is no GPU of this name.
+    #[error("no GPU is called `{id}`: {}", named(visible))]
+    Name {
+        /// Name that was asked for.
+        id: String,
+        /// Content of `CUDA_VISIBLE_DEVICES`, if it is set.
+        visible: Option<String>,
+    },
+    /// The memory of the GPU is too small.
+    #[error("the GPU has no {} MiB more", n_bytes.div_ceil(1 << 20))]
+    Memory {
+        /// Bytes that were asked for.
+        n_bytes: usize,
+    },
+    /// An optimizer that there are no kernels for.
+    #[error("the optimizer must be Adam")]
+    Optimizer,
     /// A call of a library failed.
     #[error("{library}: {call} failed: {status}")]
     Call {
@@ -98,6 +115,13 @@ pub enum CudaError {
     },
 }
 
+fn named(visible: &Option<String>) -> String {
+    match visible {
+        Some(visible) => format!("CUDA_VISIBLE_DEVICES is `{visible}`"),
+        None => "without CUDA_VISIBLE_DEVICES they have the numbers from 0 on".to_owned(),
+    }
+}
+
 impl CudaError {
     /// Advice to the user, if there is any.
     pub fn hint(&self) -> Option<&'static str> {
@@ -111,6 +135,12 @@ impl CudaError {
             ),
             Self::NoDevice { .. } => {
                 Some("check `nvidia-smi`, and CUDA_VISIBLE_DEVICES, which must not be empty")
+            }
+            Self::Memory { .. } => Some(
+                "take smaller batches or patches (`training.batch_size`, `training.patch`), or `training.precision = \"bf16\"`",
+            ),
+            Self::Optimizer => {
+                Some("leave `training.optimizer` out, or train with `device = \"cpu\"`")
             }
             Self::Compile { .. } => {
                 Some("build with nvcc 13.0 in PATH, so that nothing is compiled at the start")

@@ -65,19 +65,24 @@ enum Order {
 }
 
 impl Order {
-    /// Place on the device of the value at `place` on the host.
-    fn place(self, place: usize) -> usize {
-        match self {
-            Self::Same => place,
-            Self::Conv { taps, n_inputs, n_outputs, width } => {
-                let (output, input) = (place % n_outputs, place / n_outputs % n_inputs);
-                let tap = place / n_outputs / n_inputs;
-                (output * taps + tap) * width + input
-            }
-            Self::Up { taps, n_inputs, n_outputs } => {
-                let (output, input) = (place % n_outputs, place / n_outputs % n_inputs);
-                let tap = place / n_outputs / n_inputs;
-                (input * taps + tap) * n_outputs + output
+    /// Hands `pair` the places of all `len` values on the host, in order, with those on the device.
+    fn each(self, len: usize, mut pair: impl FnMut(usize, usize)) {
+        let (taps, n_inputs, n_outputs) = match self {
+            Self::Same => return (0..len).for_each(|place| pair(place, place)),
+            Self::Conv { taps, n_inputs, n_outputs, .. }
+            | Self::Up { taps, n_inputs, n_outputs } => (taps, n_inputs, n_outputs),
+        };
+        let mut host = 0;
+        for tap in 0..taps {
+            for input in 0..n_inputs {
+                for output in 0..n_outputs {
+                    let device = match self {
+                        Self::Conv { width, .. } => (output * taps + tap) * width + input,
+                        _ => (input * taps + tap) * n_outputs + output,
+                    };
+                    pair(host, device);
+                    host += 1;
+                }
             }
         }
     }
@@ -125,9 +130,8 @@ impl NetLayout {
         check_len("the network's values", self.n_host, host.len())?;
         let mut device = vec![0.0; self.n_values];
         for piece in &self.pieces {
-            for (place, &value) in host[piece.host.clone()].iter().enumerate() {
-                device[piece.device + piece.order.place(place)] = value;
-            }
+            let own = &host[piece.host.clone()];
+            piece.order.each(own.len(), |from, to| device[piece.device + to] = own[from]);
         }
         Ok(device)
     }
@@ -140,9 +144,8 @@ impl NetLayout {
         check_len("the network's values", self.n_values, device.len())?;
         let mut host = vec![0.0; self.n_host];
         for piece in &self.pieces {
-            for (place, value) in host[piece.host.clone()].iter_mut().enumerate() {
-                *value = device[piece.device + piece.order.place(place)];
-            }
+            let own = &mut host[piece.host.clone()];
+            piece.order.each(own.len(), |to, from| own[to] = device[piece.device + from]);
         }
         Ok(host)
     }

@@ -5,7 +5,8 @@
 //! recorded as a graph the second time. Activations are f32 or bf16, weights f32 with a bf16 copy, sums f32 or f64.
 //!
 //! Without the feature `cuda` this crate is empty. With it, libraries are opened when the program starts and not
-//! linked, so `pipeline-cuda` builds without CUDA and starts anywhere, if only to say what it did not find. The steps
+//! linked, so `pipeline-cuda` builds without CUDA and starts anywhere, if only to say what it did not find. That is the
+//! command of the whole project with this crate in it, whose trainings get here by `nets::Backend`. The steps
 //! talk to a trait `Device`; the tests put an emulator in its place, which runs the same kernel sources on the CPU.
 //! What they cannot show (cuDNN, cuBLAS, the driver) is what `pipeline-cuda selfcheck` compares on a GPU.
 
@@ -17,6 +18,8 @@ pub mod bench;
 mod buffers;
 #[cfg(any(test, feature = "cuda"))]
 pub mod check;
+#[cfg(feature = "cuda")]
+pub mod command;
 #[cfg(any(test, feature = "cuda"))]
 mod device;
 #[cfg(test)]
@@ -33,7 +36,11 @@ mod layout;
 mod net;
 #[cfg(any(test, feature = "cuda"))]
 mod step;
+#[cfg(any(test, feature = "cuda"))]
+mod training;
 
+#[cfg(feature = "cuda")]
+pub use self::training::Cuda;
 #[cfg(any(test, feature = "cuda"))]
 pub use self::{
     arena::Arena,
@@ -41,6 +48,7 @@ pub use self::{
     error::CudaError,
     launches::{LossNumbers, QualityNumbers},
     layout::NetLayout,
-    net::Net,
+    net::{Net, NetWeights},
     step::{GateReport, Moment, StepNumbers, UmaPlan, UmaStep},
+    training::DeviceBackend,
 };

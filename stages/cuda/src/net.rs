@@ -5,23 +5,25 @@
 //! reads, and every gradient of a parameter is replaced and not added to, because each parameter is met once in a step.
 
 mod build;
+mod weights;
 
-use kernels::{AdamConfig, AdamState, Volume};
-use nets::Parameters;
+use std::rc::Rc;
+
+use kernels::Volume;
 
 use crate::{
     Address, Arena, ConvPass, ConvShape, CudaError, Device, NetLayout, Number, Product,
-    buffers::{get, put},
     launches::{AdamAt, Kernels, NormAt, Plane, Windows},
     layout::{DecoderLayout, HeadLayout, UnitLayout, UpLayout},
 };
 
 use build::{Builder, volumes};
+pub use weights::NetWeights;
 
 /// A network on a device, for inputs of one size.
 #[derive(Debug)]
 pub struct Net {
-    layout: NetLayout,
+    layout: Rc<NetLayout>,
     number: Number,
     /// Axes of each level.
     volumes: Vec<Volume>,
@@ -89,23 +91,20 @@ impl UnitLayout {
 }
 
 impl Net {
-    /// Plans the network of `parameters` for inputs of axes `volume`, takes its memory, and uploads the weights.
+    /// Plans the network of `weights` for inputs of axes `volume` and takes the memory of its activations.
     ///
     /// # Errors
-    /// [`CudaError::Tensor`] for a tensor that is missing, [`CudaError::Range`] for a side that cannot be halved as
-    /// often as the net pools, [`CudaError::NoAlgorithm`], and those of the device.
+    /// [`CudaError::Range`] for a side that cannot be halved as often as the net pools, [`CudaError::NoAlgorithm`], and
+    /// those of the device.
     pub fn new(
         device: &mut dyn Device,
         arena: &mut Arena,
-        number: Number,
-        parameters: &Parameters,
+        weights: &NetWeights,
         volume: Volume,
     ) -> Result<Self, CudaError> {
-        let layout = NetLayout::new(parameters, number)?;
-        let volumes = volumes(&layout, volume)?;
+        let NetWeights { layout, number, flat, running } = weights.clone();
         let mut builder = Builder { device, arena, number, workspace: 0 };
-        let flat = builder.flat(layout.n_values)?;
-        let running = builder.floats(layout.n_running)?;
+        let volumes = volumes(&layout, volume)?;
         let levels = layout.encoder.iter().zip(&volumes);
         let encoder: Vec<LevelBuffers> = levels
             .map(|(units, &volume)| builder.level(units, volume))
@@ -118,7 +117,7 @@ impl Net {
         let encoder_gradients = gradients.collect::<Result<_, _>>()?;
         let scratch = builder.scratch(&layout, &volumes)?;
         let (input, workspace) = (encoder[0].input, builder.workspace);
-        let mut net = Self {
+        Ok(Self {
             layout,
             number,
             volumes,
@@ -130,9 +129,7 @@ impl Net {
             encoder_gradients,
             scratch,
             workspace,
-        };
-        net.write(device, parameters)?;
-        Ok(net)
+        })
     }
 
     /// Bytes of workspace that the convolutions need.
@@ -140,95 +137,9 @@ impl Net {
         self.workspace
     }
 
-    /// Channels of the image, and of the input with its zeros.
-    pub(crate) fn in_channels(&self) -> [usize; 2] {
-        self.layout.in_channels
-    }
-
-    /// Where the input goes, `[pixel, channel]` with [`Net::in_channels`]' second number of channels.
+    /// Where the input goes, `[pixel, channel]` with [`NetWeights::in_channels`]' second number of channels.
     pub(crate) fn input(&self) -> Address {
         self.input
-    }
-
-    /// Decoders, and heads of each.
-    pub(crate) fn n_heads(&self) -> Vec<usize> {
-        self.layout.decoders.iter().map(|decoder| decoder.heads.len()).collect()
-    }
-
-    /// Channels of the logits.
-    pub(crate) fn n_outputs(&self) -> usize {
-        self.layout.decoders[0].heads[0].n_outputs
-    }
-
-    /// Replaces weights and running statistics by those of `parameters`; Adam's state stays.
-    ///
-    /// # Errors
-    /// [`CudaError::Length`] for parameters of another network.
-    pub fn write(
-        &mut self,
-        device: &mut dyn Device,
-        parameters: &Parameters,
-    ) -> Result<(), CudaError> {
-        self.layout.check(parameters)?;
-        put(device, self.flat.values, &self.layout.to_device(&parameters.values)?)?;
-        put(device, self.running, &self.layout.running(parameters))?;
-        if self.number == Number::Bf16 {
-            let mut kernels = Kernels { device, number: self.number, partial: Address::NULL };
-            kernels.narrow(self.flat.values, self.flat.copy, self.flat.count)?;
-        }
-        Ok(())
-    }
-
-    /// Copies weights, gradients and running statistics into `parameters`; waits for the device.
-    ///
-    /// # Errors
-    /// [`CudaError::Length`] for parameters of another network.
-    pub fn read(
-        &self,
-        device: &mut dyn Device,
-        parameters: &mut Parameters,
-    ) -> Result<(), CudaError> {
-        self.layout.check(parameters)?;
-        let count = self.flat.count;
-        parameters.values = self.layout.to_host(&get(device, self.flat.values, count)?)?;
-        parameters.gradients = self.layout.to_host(&get(device, self.flat.gradients, count)?)?;
-        let running: Vec<f32> = get(device, self.running, self.layout.n_running)?;
-        self.layout.put_running(&running, parameters);
-        Ok(())
-    }
-
-    /// Adam's moments and steps in the host's order; waits for the device.
-    ///
-    /// # Errors
-    /// Those of the device.
-    pub fn read_adam(&self, device: &mut dyn Device) -> Result<AdamState, CudaError> {
-        let count = self.flat.count;
-        let first = self.layout.to_host(&get(device, self.flat.first, count)?)?;
-        let second = self.layout.to_host(&get(device, self.flat.second, count)?)?;
-        let step = get::<f64>(device, self.flat.state, 1)?[0];
-        Ok(AdamState { first, second, step: step as u64 })
-    }
-
-    /// Goes on from `state`.
-    ///
-    /// # Errors
-    /// [`CudaError::Length`] for the state of another network.
-    pub fn write_adam(
-        &mut self,
-        device: &mut dyn Device,
-        state: &AdamState,
-    ) -> Result<(), CudaError> {
-        put(device, self.flat.first, &self.layout.to_device(&state.first)?)?;
-        put(device, self.flat.second, &self.layout.to_device(&state.second)?)?;
-        put(device, self.flat.state, &[state.step as f64, 0.0])
-    }
-
-    /// Norm of the last gradient, before any limit; waits for the device.
-    ///
-    /// # Errors
-    /// Those of the device.
-    pub fn read_norm(&self, device: &mut dyn Device) -> Result<f64, CudaError> {
-        Ok(get::<f64>(device, self.flat.state, 2)?[1])
     }
 
     fn value(&self, place: usize) -> Address {
@@ -564,16 +475,6 @@ impl Net {
             }
             None => Ok(()),
         }
-    }
-
-    /// One step of Adam along the gradients.
-    pub(crate) fn update(
-        &self,
-        kernels: &mut Kernels<'_>,
-        config: &AdamConfig,
-        report_and_moment: [Address; 2],
-    ) -> Result<(), CudaError> {
-        kernels.adam(config, &self.flat, report_and_moment)
     }
 }
 

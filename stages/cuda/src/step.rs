@@ -12,7 +12,7 @@ use nets::{
 };
 
 use crate::{
-    Address, Arena, CudaError, Device, LossNumbers, Net, Number, QualityNumbers,
+    Address, Arena, CudaError, Device, LossNumbers, Net, NetWeights, Number, QualityNumbers,
     buffers::{get, put},
     device::Recording,
     launches::{Cases, Kernels, LossPlaces, MAX_SOURCES, Maps, PARTIAL_BYTES},
@@ -24,7 +24,7 @@ use crate::{
 pub struct UmaPlan {
     /// Format of activations.
     pub number: Number,
-    /// Axes of a batch.
+    /// Axes of the first batch.
     pub volume: Volume,
     /// Structures of a label.
     pub n_structures: usize,
@@ -34,7 +34,7 @@ pub struct UmaPlan {
     pub loss: LossConfig,
     /// Quality assessment; whether its gate acts is said in each step.
     pub quality: QualityConfig,
-    /// Settings of Adam; the learning rate is said in each step.
+    /// Settings of Adam; the learning rate is said in each step, and a limit is on the gradients of both networks together.
     pub adam: AdamConfig,
 }
 
@@ -79,19 +79,33 @@ pub struct StepNumbers {
     pub gate: GateReport,
 }
 
-/// Both networks, their buffers, and a recording of the step.
+/// Both networks with room for batches of one size or several, which share the weights.
 #[derive(Debug)]
 pub struct UmaStep<D: Device> {
     device: D,
     plan: UmaPlan,
-    arena: Arena,
+    fixed: Arena,
+    /// Memory of the rooms: only one is used at a time, so all of them lie in the same.
+    shared: Arena,
+    workspace: usize,
+    backbone: NetWeights,
+    auem: Option<NetWeights>,
+    partial: Address,
+    rooms: Vec<Room>,
+    /// The room of the present size.
+    now: usize,
+}
+
+/// The buffers of batches of one size, and a recording of their step.
+#[derive(Debug)]
+struct Room {
+    volume: Volume,
     backbone: Net,
     auem: Option<Net>,
     cases: Cases,
     maps: Maps,
     places: LossPlaces,
     images: Address,
-    partial: Address,
     recording: Option<Recording>,
     n_eager: usize,
 }
@@ -100,48 +114,77 @@ impl<D: Device> UmaStep<D> {
     /// Plans the step, takes all its memory, and uploads the networks.
     ///
     /// # Errors
-    /// Those of [`Net::new`]; [`CudaError::Range`] for more sources than the kernels are written for, and for networks
-    /// that do not fit the plan.
+    /// Those of [`NetWeights::new`] and [`UmaStep::resize`]; [`CudaError::Length`] for networks that do not fit the plan.
     pub fn new(
+        device: D,
+        plan: &UmaPlan,
+        backbone: &Parameters,
+        auem: Option<&Parameters>,
+    ) -> Result<Self, CudaError> {
+        let mut step = Self::bare(device, plan, backbone, auem)?;
+        step.resize(plan.volume)?;
+        Ok(step)
+    }
+
+    /// As [`UmaStep::new`], but for the first batch: it must be [resized](UmaStep::resize) before anything is done.
+    pub(crate) fn bare(
         mut device: D,
         plan: &UmaPlan,
         backbone: &Parameters,
         auem: Option<&Parameters>,
     ) -> Result<Self, CudaError> {
-        let cases = cases(plan)?;
-        let mut arena = Arena::default();
-        let backbone = Net::new(&mut device, &mut arena, plan.number, backbone, plan.volume)?;
-        let auem = auem
-            .map(|auem| Net::new(&mut device, &mut arena, plan.number, auem, plan.volume))
-            .transpose()?;
+        let mut fixed = Arena::default();
+        let backbone = NetWeights::new(&mut device, &mut fixed, plan.number, backbone)?;
+        let auem = auem.map(|auem| NetWeights::new(&mut device, &mut fixed, plan.number, auem));
+        let auem = auem.transpose()?;
         check_networks(plan, &backbone, auem.as_ref())?;
-        let workspace =
-            [Some(&backbone), auem.as_ref()].into_iter().flatten().map(Net::workspace).max();
+        let partial = fixed.take(&mut device, PARTIAL_BYTES)?;
+        let (shared, rooms) = (Arena::default(), Vec::new());
+        let (plan, workspace, now) = (*plan, 0, 0);
+        Ok(Self { device, plan, fixed, shared, workspace, backbone, auem, partial, rooms, now })
+    }
+
+    /// Makes the next steps and predictions those of batches of axes `volume`; sizes that were met before cost nothing.
+    ///
+    /// # Errors
+    /// Those of [`Net::new`]; [`CudaError::Range`] for a batch that is too large for the kernels, and for more sources
+    /// than they are written for.
+    pub fn resize(&mut self, volume: Volume) -> Result<(), CudaError> {
+        let place = match self.rooms.iter().position(|room| room.volume == volume) {
+            Some(place) => place,
+            None => {
+                self.shared.rewind();
+                let room = self.room(UmaPlan { volume, ..self.plan })?;
+                self.rooms.push(room);
+                self.rooms.len() - 1
+            }
+        };
+        self.now = place;
+        self.plan.volume = volume;
+        Ok(())
+    }
+
+    fn room(&mut self, plan: UmaPlan) -> Result<Room, CudaError> {
+        let (cases, volume) = (cases(&plan)?, plan.volume);
+        let (device, shared) = (&mut self.device, &mut self.shared);
+        let backbone = Net::new(device, shared, &self.backbone, volume)?;
+        let auem = self.auem.as_ref().map(|auem| Net::new(device, shared, auem, volume));
+        let auem = auem.transpose()?;
+        let workspace = auem.iter().map(Net::workspace).max().unwrap_or(0);
         // cuBLAS asks for 32 MiB on this class of GPU.
-        let workspace = workspace.unwrap_or(0).max(32 << 20);
-        let at = arena.take(&mut device, workspace)?;
-        device.set_workspace(at, workspace)?;
-        let mut take = |count: usize, width: usize| arena.take(&mut device, count * width);
-        let n_values = plan.volume.n_pixels() * plan.n_structures;
-        let images = take(plan.volume.n_pixels() * backbone.in_channels()[0], 4)?;
-        let partial = take(PARTIAL_BYTES, 1)?;
-        let has_auxiliary = backbone.n_heads()[0] > 1;
+        let workspace = workspace.max(backbone.workspace()).max(32 << 20);
+        if workspace > self.workspace {
+            let at = self.fixed.take(device, workspace)?;
+            device.set_workspace(at, workspace)?;
+            self.workspace = workspace;
+        }
+        let mut take = |count: usize, width: usize| shared.take(device, count * width);
+        let n_values = volume.n_pixels() * plan.n_structures;
+        let images = take(volume.n_pixels() * self.backbone.in_channels()[0], 4)?;
+        let has_auxiliary = self.backbone.n_heads()[0] > 1;
         let (maps, places) = maps(&cases, n_values, [has_auxiliary, auem.is_some()], &mut take)?;
         let (recording, n_eager) = (None, 0);
-        Ok(Self {
-            device,
-            plan: *plan,
-            arena,
-            backbone,
-            auem,
-            cases,
-            maps,
-            places,
-            images,
-            partial,
-            recording,
-            n_eager,
-        })
+        Ok(Room { volume, backbone, auem, cases, maps, places, images, recording, n_eager })
     }
 
     /// The device, for what is not part of a step.
@@ -151,7 +194,7 @@ impl<D: Device> UmaStep<D> {
 
     /// Bytes that the step holds on the device.
     pub fn n_bytes(&self) -> usize {
-        self.arena.n_bytes()
+        self.fixed.n_bytes() + self.shared.n_bytes()
     }
 
     /// Runs one step on `images`, `[case, pixel, channel]`, and one label per source, `[case, pixel, structure]` in
@@ -166,18 +209,18 @@ impl<D: Device> UmaStep<D> {
         moment: Moment,
     ) -> Result<(), CudaError> {
         self.upload(images, labels, moment)?;
-        if let Some(recording) = self.recording {
+        if let Some(recording) = self.rooms[self.now].recording {
             return self.device.replay(recording);
         }
-        if self.n_eager > 0 && self.device.begin_recording()? {
+        if self.rooms[self.now].n_eager > 0 && self.device.begin_recording()? {
             let done = self.enqueue();
             let recording = self.device.end_recording();
             done?;
             let recording = recording?;
-            self.recording = Some(recording);
+            self.rooms[self.now].recording = Some(recording);
             return self.device.replay(recording);
         }
-        self.n_eager += 1;
+        self.rooms[self.now].n_eager += 1;
         self.enqueue()
     }
 
@@ -186,9 +229,10 @@ impl<D: Device> UmaStep<D> {
     /// # Errors
     /// Those of the device, among them faults of the step.
     pub fn numbers(&mut self) -> Result<StepNumbers, CudaError> {
-        let report: Vec<f64> = get(&mut self.device, self.places.report, 5)?;
-        let n_gate = 6 + self.cases.n_sources;
-        let gate: Vec<f64> = get(&mut self.device, self.places.gate, n_gate)?;
+        let Room { cases, places, .. } = &self.rooms[self.now];
+        let report: Vec<f64> = get(&mut self.device, places.report, 5)?;
+        let n_gate = 6 + cases.n_sources;
+        let gate: Vec<f64> = get(&mut self.device, places.gate, n_gate)?;
         let uncertainty = if self.auem.is_some() { gate[6..].to_vec() } else { Vec::new() };
         Ok(StepNumbers {
             terms: LossTerms {
@@ -210,28 +254,43 @@ impl<D: Device> UmaStep<D> {
         })
     }
 
+    /// Logits of the last step, `[case, pixel, structure]`: of the heads, and of the uncertainty of each source; waits for
+    /// them.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn logits(&mut self) -> Result<[Vec<Vec<f32>>; 2], CudaError> {
+        let (maps, count) = (self.rooms[self.now].maps, self.n_values());
+        let heads = [maps.primary, maps.auxiliary].into_iter();
+        let sources = (0..self.plan.n_sources).map(|nth| maps.uncertainty.plus(4 * count * nth));
+        let mut all = |places: Vec<Address>| {
+            places.into_iter().map(|at| get(&mut self.device, at, count)).collect::<Result<_, _>>()
+        };
+        let heads = all(heads.filter(|at| *at != Address::NULL).collect())?;
+        Ok([heads, if self.auem.is_some() { all(sources.collect())? } else { Vec::new() }])
+    }
+
     /// Probabilities `[case, pixel, structure]` of the primary head, with running statistics; waits for them.
     ///
     /// # Errors
     /// [`CudaError::Length`] for images that do not fit the plan, and those of the device.
     pub fn predict(&mut self, images: &[f32]) -> Result<Vec<f32>, CudaError> {
         self.upload_images(images)?;
-        let count = self.plan.volume.n_pixels() * self.plan.n_structures;
-        let (maps, places) = (self.maps, self.places);
-        let cases = Cases { n_sources: 0, ..self.cases };
+        let count = self.n_values();
+        let Room { backbone, cases, maps, places, images, .. } = &self.rooms[self.now];
+        let cases = Cases { n_sources: 0, ..*cases };
         let mut kernels =
             Kernels { device: &mut self.device, number: self.plan.number, partial: self.partial };
         let [n_channels, width] = self.backbone.in_channels();
-        let inputs = [self.images, Address::NULL, self.backbone.input()];
-        kernels.prepare(&cases, n_channels, inputs, width)?;
+        kernels.prepare(&cases, n_channels, [*images, Address::NULL, backbone.input()], width)?;
         let heads = |_: usize, head: usize| if head == 0 { maps.primary } else { maps.auxiliary };
-        self.backbone.forward(&mut kernels, false, &heads)?;
+        backbone.forward(&mut kernels, false, &heads)?;
         // The gradient's place is free between steps.
         kernels.sigmoid(maps.primary, places.to_primary, count)?;
         get(&mut self.device, places.to_primary, count)
     }
 
-    /// Copies weights, gradients and running statistics back, and Adam's state of each network; waits for the step.
+    /// Copies weights and running statistics back, and Adam's state of each network; waits for the step.
     ///
     /// # Errors
     /// [`CudaError::Length`] for parameters of other networks.
@@ -247,6 +306,22 @@ impl<D: Device> UmaStep<D> {
             states.push(net.read_adam(&mut self.device)?);
         }
         Ok(states)
+    }
+
+    /// Copies the gradients of the last step back; waits for it.
+    ///
+    /// # Errors
+    /// [`CudaError::Length`] for parameters of other networks.
+    pub fn read_gradients(
+        &mut self,
+        backbone: &mut Parameters,
+        auem: Option<&mut Parameters>,
+    ) -> Result<(), CudaError> {
+        self.backbone.read_gradients(&mut self.device, backbone)?;
+        if let (Some(net), Some(parameters)) = (&self.auem, auem) {
+            net.read_gradients(&mut self.device, parameters)?;
+        }
+        Ok(())
     }
 
     /// Goes on from weights and states that were read before.
@@ -267,10 +342,15 @@ impl<D: Device> UmaStep<D> {
         Ok(())
     }
 
+    /// Values of a map of the present batch.
+    fn n_values(&self) -> usize {
+        self.plan.volume.n_pixels() * self.plan.n_structures
+    }
+
     fn upload_images(&mut self, images: &[f32]) -> Result<(), CudaError> {
         let expected = self.plan.volume.n_pixels() * self.backbone.in_channels()[0];
         check_len("the images", expected, images.len())?;
-        put(&mut self.device, self.images, images)
+        put(&mut self.device, self.rooms[self.now].images, images)
     }
 
     fn upload(
@@ -281,49 +361,49 @@ impl<D: Device> UmaStep<D> {
     ) -> Result<(), CudaError> {
         check_len("the labels (sources)", self.plan.n_sources, labels.len())?;
         self.upload_images(images)?;
-        let n_values = self.plan.volume.n_pixels() * self.plan.n_structures;
+        let (maps, places) = (self.rooms[self.now].maps, self.rooms[self.now].places);
+        let n_values = self.n_values();
         for (source, label) in labels.iter().enumerate() {
             check_len("a label", n_values, label.len())?;
-            put(&mut self.device, self.maps.labels.plus(4 * n_values * source), label)?;
+            put(&mut self.device, maps.labels.plus(4 * n_values * source), label)?;
         }
         if let EntropyDomain::Union { radius_px } = self.plan.quality.domain {
             let mask = near_union(labels, self.plan.volume, self.plan.n_structures, radius_px);
-            put(&mut self.device, self.maps.mask, &mask)?;
+            put(&mut self.device, maps.mask, &mask)?;
         }
         let gate = f64::from(u8::from(moment.gate));
-        put(&mut self.device, self.places.moment, &[moment.learning_rate, moment.alpha, gate])
+        put(&mut self.device, places.moment, &[moment.learning_rate, moment.alpha, gate])
     }
 
     /// All launches of a step, in order.
     fn enqueue(&mut self) -> Result<(), CudaError> {
-        let (plan, maps, places) = (&self.plan, self.maps, self.places);
-        let n_values = plan.volume.n_pixels() * plan.n_structures;
+        let (plan, n_values) = (&self.plan, self.n_values());
+        let Room { backbone, auem, cases, maps, places, images, .. } = &self.rooms[self.now];
         let mut kernels =
             Kernels { device: &mut self.device, number: plan.number, partial: self.partial };
         let [n_channels, width] = self.backbone.in_channels();
-        let no_labels = Cases { n_sources: 0, ..self.cases };
-        let inputs = [self.images, Address::NULL, self.backbone.input()];
+        let no_labels = Cases { n_sources: 0, ..*cases };
+        let inputs = [*images, Address::NULL, backbone.input()];
         kernels.prepare(&no_labels, n_channels, inputs, width)?;
         let heads = |_: usize, head: usize| if head == 0 { maps.primary } else { maps.auxiliary };
-        self.backbone.forward(&mut kernels, true, &heads)?;
+        backbone.forward(&mut kernels, true, &heads)?;
         let of_source = |base: Address, source: usize| base.plus(4 * n_values * source);
-        if let Some(auem) = &self.auem {
-            let inputs = [self.images, maps.labels, auem.input()];
-            kernels.prepare(&self.cases, n_channels, inputs, auem.in_channels()[1])?;
-            auem.forward(&mut kernels, true, &|source, _| of_source(maps.uncertainty, source))?;
+        if let (Some(net), Some(weights)) = (auem, &self.auem) {
+            let inputs = [*images, maps.labels, net.input()];
+            kernels.prepare(cases, n_channels, inputs, weights.in_channels()[1])?;
+            net.forward(&mut kernels, true, &|source, _| of_source(maps.uncertainty, source))?;
         }
-        kernels.quality(&self.cases, &quality_numbers(&plan.quality), &maps, &places)?;
-        kernels.loss(&self.cases, &loss_numbers(&plan.loss), &maps, &places)?;
+        kernels.quality(cases, &quality_numbers(&plan.quality), maps, places)?;
+        kernels.loss(cases, &loss_numbers(&plan.loss), maps, places)?;
         let heads =
             |_: usize, head: usize| if head == 0 { places.to_primary } else { places.to_auxiliary };
-        self.backbone.backward(&mut kernels, &heads)?;
-        if let Some(auem) = &self.auem {
-            auem.backward(&mut kernels, &|source, _| of_source(places.to_uncertainty, source))?;
+        backbone.backward(&mut kernels, &heads)?;
+        if let Some(net) = auem {
+            net.backward(&mut kernels, &|source, _| of_source(places.to_uncertainty, source))?;
         }
-        for net in [Some(&self.backbone), self.auem.as_ref()].into_iter().flatten() {
-            net.update(&mut kernels, &plan.adam, [places.report, places.moment])?;
-        }
-        Ok(())
+        let networks = [Some(&self.backbone), self.auem.as_ref()].into_iter().flatten();
+        let networks: Vec<_> = networks.map(NetWeights::flat).collect();
+        kernels.adam(&plan.adam, &networks, [places.report, places.moment])
     }
 }
 
@@ -387,7 +467,11 @@ fn cases(plan: &UmaPlan) -> Result<Cases, CudaError> {
 }
 
 /// Whether heads, decoders and channels of the networks are those of the plan.
-fn check_networks(plan: &UmaPlan, backbone: &Net, auem: Option<&Net>) -> Result<(), CudaError> {
+fn check_networks(
+    plan: &UmaPlan,
+    backbone: &NetWeights,
+    auem: Option<&NetWeights>,
+) -> Result<(), CudaError> {
     check_len("the backbone's decoders", 1, backbone.n_heads().len())?;
     check_len("the backbone's structures", plan.n_structures, backbone.n_outputs())?;
     if let Some(auem) = auem {

@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use crate::DeviceFault;
+
 /// An error of this crate. Variants hold data; the caller adds stage and case.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -120,6 +122,17 @@ pub enum NetsError {
         n_empty: usize,
         /// Masks of the batch.
         n_masks: usize,
+    },
+    /// The device that should do a training does not.
+    #[error("the device of the training {fault}")]
+    Device {
+        /// Why not, as far as that decides what to do next.
+        fault: DeviceFault,
+        /// Advice to the user, if there is any.
+        hint: Option<&'static str>,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A progress callback asked to stop.
     #[error("training was cancelled at step {step} (epoch {epoch})")]

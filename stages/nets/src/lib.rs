@@ -3,6 +3,7 @@
 mod assembly;
 mod augment;
 mod axes;
+mod backend;
 mod batch;
 mod checkpoint;
 mod config;
@@ -35,6 +36,7 @@ mod windows;
 
 pub use augment::{AugmentationConfig, Placement};
 pub use axes::Axes;
+pub use backend::{Accelerator, Backend, Cpu, DeviceFault, NoAccelerator, Rule};
 pub use batch::{Batch, MeanDice};
 pub use checkpoint::Checkpoint;
 pub use config::{
@@ -48,7 +50,9 @@ pub use loss::{
     UncertaintyRange, loss_of_case, losses_of_batch,
 };
 pub use metrics::{EpochMetrics, QualityMeans};
-pub use model::{QualityReport, StepAt, StepReport, Streams, Trainable};
+pub use model::{
+    Predictor, QualityReport, StepAt, StepReport, Streams, Trainable, Weighting, not_finite,
+};
 pub use optimizer_config::OptimizerConfig;
 pub use parameters::{Buffer, Entry, Layout, NamedTensor, Parameters, ParametersError};
 pub use patches::{PatchConfig, Region};

@@ -167,7 +167,7 @@ impl LossTerms {
     }
 
     /// The first term that is NaN or infinite.
-    pub(crate) fn not_finite(&self) -> Option<(&'static str, f64)> {
+    pub fn not_finite(&self) -> Option<(&'static str, f64)> {
         let Self { cross_entropy, dice, consistency, total } = *self;
         [
             ("weighted cross-entropy", cross_entropy),

@@ -66,20 +66,46 @@ impl StepReport {
     }
 }
 
-/// A model that the training loop can train.
-pub trait Trainable {
+/// What of a step depends on the moment alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Weighting {
+    /// Weight of the consistency term.
+    pub alpha: f64,
+    /// Whether the quality gate acts.
+    pub gate: bool,
+}
+
+/// What finds structures in images: a model, or a device with a copy of one.
+pub trait Predictor {
     /// Channels, structures and sources of its cases.
     fn shape(&self) -> TaskShape;
 
+    /// Probabilities `[case, slice, row, column, structure]` of the primary head, for images
+    /// `[case, slice, row, column, channel]` of axes `volume`.
+    ///
+    /// # Errors
+    /// [`NetsError::Unet`] for sizes that do not fit, [`NetsError::Device`] of a device.
+    fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError>;
+}
+
+/// A model that the training loop can train.
+pub trait Trainable: Predictor {
     /// All that is needed to build it again, but its weights.
     fn architecture(&self) -> Architecture;
 
     /// Sets how all later passes are computed.
     fn set_execution(&mut self, execution: Execution);
 
-    /// Prepares for the epoch after those of `history`.
-    fn begin_epoch(&mut self, history: &[EpochMetrics]) {
+    /// Prepares for the epoch after those of `history`; says whether that changed a weight.
+    fn begin_epoch(&mut self, history: &[EpochMetrics]) -> bool {
         let _ = history;
+        false
+    }
+
+    /// What the moment says of a step in the epoch that was begun.
+    fn weighting(&self, at: StepAt) -> Weighting {
+        let _ = at;
+        Weighting::default()
     }
 
     /// Sets the gradients of all parts to those of `batch`; the parameters stay.
@@ -87,13 +113,6 @@ pub trait Trainable {
     /// # Errors
     /// [`NetsError::NotFinite`] for a loss that is NaN or infinite, [`NetsError::Unet`] for sizes that do not fit.
     fn step(&mut self, batch: &Batch, at: StepAt) -> Result<StepReport, NetsError>;
-
-    /// Probabilities `[case, slice, row, column, structure]` of the primary head, for images
-    /// `[case, slice, row, column, channel]` of axes `volume`.
-    ///
-    /// # Errors
-    /// [`NetsError::Unet`] for sizes that do not fit.
-    fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError>;
 
     /// Names and parameters of its networks, in a fixed order.
     fn parts(&self) -> Vec<(&'static str, &Parameters)>;
@@ -115,8 +134,8 @@ pub(crate) fn zeros(buffer: &mut Vec<f32>, len: usize) {
     buffer.resize(len, 0.0);
 }
 
-/// The typed refusal of a loss that is not finite, with the ranges of what went in.
-pub(crate) fn not_finite(
+/// The typed refusal of a loss that is not finite, with the ranges of the logits that went in.
+pub fn not_finite(
     (term, value): (&'static str, f64),
     at: StepAt,
     batch: &Batch,

@@ -6,8 +6,8 @@ use kernels::Volume;
 
 use crate::{
     Architecture, Batch, Execution, LossAt, LossGradients, LossMaps, LossTask, LossTerms,
-    NetsError, Parameters, SingleConfig, StepAt, StepReport, Streams, TaskShape, Trainable, Unet,
-    losses_of_batch,
+    NetsError, Parameters, Predictor, SingleConfig, StepAt, StepReport, Streams, TaskShape,
+    Trainable, Unet, losses_of_batch,
     model::{not_finite, probabilities, zeros},
 };
 
@@ -66,11 +66,18 @@ impl SingleNet {
     }
 }
 
-impl Trainable for SingleNet {
+impl Predictor for SingleNet {
     fn shape(&self) -> TaskShape {
         self.shape
     }
 
+    fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError> {
+        self.unet.forward(images, volume, false)?;
+        Ok(probabilities(self.unet.logits(0, 0)))
+    }
+}
+
+impl Trainable for SingleNet {
     fn architecture(&self) -> Architecture {
         Architecture::Single { config: self.config, shape: self.shape }
     }
@@ -100,11 +107,6 @@ impl Trainable for SingleNet {
             gate: false,
             quality: None,
         })
-    }
-
-    fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError> {
-        self.unet.forward(images, volume, false)?;
-        Ok(probabilities(self.unet.logits(0, 0)))
     }
 
     fn parts(&self) -> Vec<(&'static str, &Parameters)> {

@@ -7,8 +7,8 @@ use kernels::Volume;
 
 use crate::{
     Architecture, Batch, Case, Execution, Layout, LossConfig, LossTerms, NetsError, Outline,
-    Parameters, Samples, SingleConfig, StepAt, StepReport, TaskShape, Trainable, batch::Draw,
-    model::probabilities,
+    Parameters, Predictor, Samples, SingleConfig, StepAt, StepReport, TaskShape, Trainable,
+    batch::Draw, model::probabilities,
 };
 
 /// Random streams for tests: FNV-1a of the key, then SplitMix64.
@@ -138,11 +138,17 @@ impl PixelNet {
     }
 }
 
-impl Trainable for PixelNet {
+impl Predictor for PixelNet {
     fn shape(&self) -> TaskShape {
         TaskShape { n_channels: 1, n_structures: 1, n_sources: self.n_sources }
     }
 
+    fn predict(&mut self, images: &[f32], _volume: Volume) -> Result<Vec<f32>, NetsError> {
+        Ok(probabilities(&self.logits(images)))
+    }
+}
+
+impl Trainable for PixelNet {
     fn architecture(&self) -> Architecture {
         Architecture::Single { config: SingleConfig::default(), shape: self.shape() }
     }
@@ -180,10 +186,6 @@ impl Trainable for PixelNet {
         let n_primary = if trains { batch.n_cases } else { 0 };
         let terms = if trains { terms } else { LossTerms::default() };
         Ok(StepReport { terms, n_cases: batch.n_cases, n_primary, ..StepReport::default() })
-    }
-
-    fn predict(&mut self, images: &[f32], _volume: Volume) -> Result<Vec<f32>, NetsError> {
-        Ok(probabilities(&self.logits(images)))
     }
 
     fn parts(&self) -> Vec<(&'static str, &Parameters)> {

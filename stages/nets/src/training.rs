@@ -9,11 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kernels::{Optimizer, OptimizerState, Volume, clip_factor, gradient_norm};
+use kernels::{OptimizerState, Volume};
 
 use crate::{
-    Case, Checkpoint, EpochMetrics, Execution, MeanDice, NetsError, Samples, Selection, StepAt,
-    Streams, Trainable, TrainingConfig, WindowConfig,
+    Backend, Case, Checkpoint, Cpu, EpochMetrics, Execution, MeanDice, NetsError, Predictor, Rule,
+    Samples, Selection, StepAt, Streams, Trainable, TrainingConfig, WindowConfig,
     assembly::{Assembly, Filling},
     checkpoint::{PartState, Snapshot},
     feed::Feed,
@@ -125,8 +125,10 @@ struct Line {
     stepping: Duration,
 }
 
-/// What changes while a training runs, besides the model.
-struct State {
+/// What changes while a training runs.
+struct State<'a> {
+    backend: &'a mut dyn Backend,
+    model: &'a mut dyn Trainable,
     optimizers: Vec<OptimizerState>,
     best: Option<(usize, Vec<Snapshot>)>,
     metrics: Vec<EpochMetrics>,
@@ -136,12 +138,26 @@ impl Training<'_> {
     /// Trains `model` from its present weights, or goes on from `resume`; leaves the chosen epoch's weights in it.
     ///
     /// # Errors
-    /// Of the config and the data before the first step ([`NetsError::Config`], [`NetsError::Empty`],
-    /// [`NetsError::Selection`], [`NetsError::Count`], those of [`Samples::load`]); of a step
-    /// ([`NetsError::NotFinite`], [`NetsError::Unet`], those of [`Samples::case`]); [`NetsError::Cancelled`] and
-    /// [`NetsError::CheckpointSink`] from the hooks.
+    /// Those of [`Training::run_on`] but for those of a device.
     pub fn run(
         &self,
+        model: &mut dyn Trainable,
+        hooks: &mut Hooks<'_>,
+        resume: Option<&Checkpoint>,
+    ) -> Result<Outcome, NetsError> {
+        self.run_on(&mut Cpu, model, hooks, resume)
+    }
+
+    /// As [`Training::run`], with the steps and the predictions of `backend`.
+    ///
+    /// # Errors
+    /// Of the config and the data before the first step ([`NetsError::Config`], [`NetsError::Empty`],
+    /// [`NetsError::Selection`], [`NetsError::Count`], those of [`Samples::load`]); of a step
+    /// ([`NetsError::NotFinite`], [`NetsError::Unet`], those of [`Samples::case`]); [`NetsError::Device`] of the
+    /// backend; [`NetsError::Cancelled`] and [`NetsError::CheckpointSink`] from the hooks.
+    pub fn run_on(
+        &self,
+        backend: &mut dyn Backend,
         model: &mut dyn Trainable,
         hooks: &mut Hooks<'_>,
         resume: Option<&Checkpoint>,
@@ -152,38 +168,42 @@ impl Training<'_> {
         }
         let (precision, recompute) = (self.config.precision, self.recompute);
         model.set_execution(Execution { precision, recompute });
-        let mut state = self.restore(model, resume);
+        let mut state = self.restore(backend, model, resume);
         let assembly = Assembly::new(self.config, self.train, self.streams);
         std::thread::scope(|scope| {
             let steps = assembly.steps(state.metrics.len()..self.config.epochs);
             let feed = Feed::start(scope, self.readers.max(1), steps, Filling::put);
             let (steps_of_epoch, stepping) = (assembly.n_steps(), Duration::ZERO);
             let mut line = Line { feed, steps_of_epoch, stepping };
-            self.run_epochs(model, &mut state, &mut line, hooks)
+            self.run_epochs(&mut state, &mut line, hooks)
         })?;
-        Ok(finish(model, state))
+        Ok(finish(state))
     }
 
     fn run_epochs(
         &self,
-        model: &mut dyn Trainable,
-        state: &mut State,
+        state: &mut State<'_>,
         line: &mut Line,
         hooks: &mut Hooks<'_>,
     ) -> Result<(), NetsError> {
-        for epoch in state.metrics.len()..self.config.epochs {
-            model.begin_epoch(&state.metrics);
-            let mut metrics = self.run_epoch(model, state, (epoch, &mut *line), hooks)?;
-            if let Some(cases) = self.validation {
-                self.measure(model, cases, &mut metrics)?;
+        let first = state.metrics.len();
+        for epoch in first..self.config.epochs {
+            let changed = state.model.begin_epoch(&state.metrics);
+            if changed || epoch == first {
+                state.backend.load(state.model, &state.optimizers)?;
             }
-            self.keep_best(model, state, &metrics);
+            let mut metrics = self.run_epoch(state, (epoch, &mut *line), hooks)?;
+            state.backend.store(state.model, &mut state.optimizers)?;
+            if let Some(cases) = self.validation {
+                self.measure(state.backend.predictor(state.model), cases, &mut metrics)?;
+            }
+            self.keep_best(state, &metrics);
             if let Some(tell) = &mut hooks.epoch {
                 tell(&metrics);
             }
             state.metrics.push(metrics);
             if let (Some(keep), true) = (&mut hooks.checkpoint, epoch + 1 < self.config.epochs) {
-                keep(&checkpoint(model, state))
+                keep(&checkpoint(state))
                     .map_err(|source| NetsError::CheckpointSink { epoch, source })?;
             }
         }
@@ -239,12 +259,17 @@ impl Training<'_> {
     }
 
     /// Puts `resume` into the model, or takes the model as it is.
-    fn restore(&self, model: &mut dyn Trainable, resume: Option<&Checkpoint>) -> State {
+    fn restore<'a>(
+        &self,
+        backend: &'a mut dyn Backend,
+        model: &'a mut dyn Trainable,
+        resume: Option<&Checkpoint>,
+    ) -> State<'a> {
         let Some(from) = resume else {
             let optimizer = self.config.optimizer_at(0);
             let optimizers =
                 model.parts().iter().map(|(_, part)| optimizer.start(part.values.len())).collect();
-            return State { optimizers, best: None, metrics: Vec::new() };
+            return State { backend, model, optimizers, best: None, metrics: Vec::new() };
         };
         for ((_, parameters), part) in model.parts_mut().into_iter().zip(&from.parts) {
             part.now.put(parameters);
@@ -254,6 +279,8 @@ impl Training<'_> {
             (epoch, snapshots)
         });
         State {
+            backend,
+            model,
             optimizers: from.parts.iter().map(|part| part.optimizer.clone()).collect(),
             best,
             metrics: from.metrics.clone(),
@@ -262,24 +289,22 @@ impl Training<'_> {
 
     fn run_epoch(
         &self,
-        model: &mut dyn Trainable,
-        state: &mut State,
+        state: &mut State<'_>,
         (epoch, line): (usize, &mut Line),
         hooks: &mut Hooks<'_>,
     ) -> Result<EpochMetrics, NetsError> {
-        let optimizer = self.config.optimizer_at(epoch);
+        let (optimizer, clip_norm) = (self.config.optimizer_at(epoch), self.config.clip_norm);
+        let rule = Rule { optimizer, clip_norm };
         let n_steps = line.steps_of_epoch * self.config.epochs;
         let mut sums = EpochSums::default();
         for idx in 0..line.steps_of_epoch {
             let at = StepAt { epoch, step: epoch * line.steps_of_epoch + idx, n_steps };
             let start = Instant::now();
             let batch = line.feed.take()?.expect("there is a batch for every step");
-            let report = model.step(&batch, at)?;
+            let learner: (&mut dyn Trainable, _) = (&mut *state.model, &mut *state.optimizers);
+            let report = state.backend.step(learner, &batch, at, &rule)?;
             line.feed.give_back(batch);
             sums.add(&report);
-            if report.has_gradient() {
-                update(model, &mut state.optimizers, &optimizer, self.config.clip_norm);
-            }
             line.stepping += start.elapsed();
             let progress = Progress {
                 epoch,
@@ -298,10 +323,10 @@ impl Training<'_> {
         Ok(sums.finish(epoch, self.config.learning_rate_at(epoch)))
     }
 
-    /// Scores the model on `cases`: by windows of the size of a patch if there are patches, else by batches.
+    /// Scores what `predictor` finds in `cases`: by windows of the size of a patch if there are patches, else by batches.
     fn measure(
         &self,
-        model: &mut dyn Trainable,
+        predictor: &mut dyn Predictor,
         cases: &Samples,
         metrics: &mut EpochMetrics,
     ) -> Result<(), NetsError> {
@@ -311,12 +336,18 @@ impl Training<'_> {
             .config
             .patch
             .map(|patch| WindowConfig { size: patch.size, overlap: patch.overlap });
-        predict_each(model, cases, self.config.batch_size, by_windows.as_ref(), |case, found| {
-            vote.add(found, &case.majority_vote(), n_structures);
-            if let Some(mask) = &case.truth {
-                truth.add(found, mask, n_structures);
-            }
-        })?;
+        predict_each(
+            predictor,
+            cases,
+            self.config.batch_size,
+            by_windows.as_ref(),
+            |case, found| {
+                vote.add(found, &case.majority_vote(), n_structures);
+                if let Some(mask) = &case.truth {
+                    truth.add(found, mask, n_structures);
+                }
+            },
+        )?;
         metrics.dice_vote = Some(vote.mean());
         metrics.dice_truth = cases.outline().has_truth.then(|| truth.mean());
         Ok(())
@@ -333,15 +364,12 @@ impl Training<'_> {
         }
     }
 
-    fn keep_best(&self, model: &dyn Trainable, state: &mut State, metrics: &EpochMetrics) {
+    fn keep_best(&self, state: &mut State<'_>, metrics: &EpochMetrics) {
         let epochs: Vec<&EpochMetrics> = state.metrics.iter().chain([metrics]).collect();
         let best = state.best.as_ref().map(|(epoch, _)| self.score(&epochs[..=*epoch]));
         if best.is_none_or(|best| self.score(&epochs) > best) {
-            let snapshots = model
-                .parts()
-                .into_iter()
-                .map(|(_, parameters)| Snapshot::take(parameters))
-                .collect();
+            let parts = state.model.parts().into_iter();
+            let snapshots = parts.map(|(_, parameters)| Snapshot::take(parameters)).collect();
             state.best = Some((metrics.epoch, snapshots));
         }
     }
@@ -352,9 +380,9 @@ impl Training<'_> {
 /// Without `windows`, `batch_size` cases go through the network together.
 ///
 /// # Errors
-/// Those of [`Trainable::predict`] and [`Samples::case`].
+/// Those of [`Predictor::predict`] and [`Samples::case`].
 pub(crate) fn predict_each(
-    model: &mut dyn Trainable,
+    predictor: &mut dyn Predictor,
     cases: &Samples,
     batch_size: usize,
     windows: Option<&WindowConfig>,
@@ -364,7 +392,7 @@ pub(crate) fn predict_each(
     let ([slices, rows, columns], mask_len) = (outline.size, outline.mask_len());
     if windows.is_some() {
         return cases.each(|_, case| {
-            take(case, &predict_image(model, &case.image, outline.size, windows)?);
+            take(case, &predict_image(predictor, &case.image, outline.size, windows)?);
             Ok(())
         });
     }
@@ -377,32 +405,15 @@ pub(crate) fn predict_each(
         images.clear();
         batch.iter().for_each(|case| images.extend_from_slice(&case.image));
         let volume = Volume { batch: batch.len(), slices, rows, columns };
-        let found = model.predict(&images, volume)?;
+        let found = predictor.predict(&images, volume)?;
         batch.iter().zip(found.chunks_exact(mask_len)).for_each(|(case, found)| take(case, found));
     }
     Ok(())
 }
 
-/// Changes all weights of `model` against their gradients, whose norm over all networks is limited to `limit`.
-fn update(
-    model: &mut dyn Trainable,
-    states: &mut [OptimizerState],
-    optimizer: &Optimizer,
-    limit: Option<f64>,
-) {
-    let factor = limit.map_or(1.0, |limit| {
-        let parts = model.parts();
-        let gradients: Vec<_> = parts.iter().map(|(_, part)| part.gradients.as_slice()).collect();
-        clip_factor(gradient_norm(&gradients), limit)
-    });
-    for ((_, part), state) in model.parts_mut().into_iter().zip(states) {
-        state.update(optimizer, factor, &mut part.values, &part.gradients);
-    }
-}
-
-fn checkpoint(model: &dyn Trainable, state: &State) -> Checkpoint {
+fn checkpoint(state: &State<'_>) -> Checkpoint {
     let best = |idx: usize| state.best.as_ref().map(|(_, snapshots)| snapshots[idx].clone());
-    let parts = model.parts().into_iter().zip(&state.optimizers).enumerate();
+    let parts = state.model.parts().into_iter().zip(&state.optimizers).enumerate();
     let parts = parts.map(|(idx, ((name, parameters), optimizer))| PartState {
         name: name.to_owned(),
         now: Snapshot::take(parameters),
@@ -417,8 +428,8 @@ fn checkpoint(model: &dyn Trainable, state: &State) -> Checkpoint {
 }
 
 /// Puts the best weights into the model and sums up.
-fn finish(model: &mut dyn Trainable, state: State) -> Outcome {
-    let State { metrics, best, .. } = state;
+fn finish(state: State<'_>) -> Outcome {
+    let State { model, metrics, best, .. } = state;
     let mut best_epoch = metrics.len().saturating_sub(1);
     if let Some((epoch, snapshots)) = best {
         best_epoch = epoch;
@@ -444,8 +455,6 @@ fn finish(model: &mut dyn Trainable, state: State) -> Outcome {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
-
-    use kernels::SgdConfig;
 
     use super::*;
     use crate::{
@@ -506,24 +515,6 @@ mod tests {
             let (resumed_model, resumed, resumed_kept) = train(&config, Some(&kept[0]));
             assert_eq!((resumed, &resumed_kept[..]), (whole, &kept[1..]));
             assert_eq!(resumed_model.parameters, whole_model.parameters);
-        }
-    }
-
-    #[test]
-    fn clipping_shortens_the_step() {
-        // Plain descent: a step is the rate times the gradient, (3, 4) of norm 5.
-        let optimizer = Optimizer::Sgd(SgdConfig { learning_rate: 0.5, ..SgdConfig::default() });
-        for (limit, factor) in [(None, 1.0), (Some(6.0), 1.0), (Some(1.0), 0.2)] {
-            let mut model = PixelNet::new(3);
-            let n = model.parameters.values.len();
-            model.parameters.values.fill(1.0);
-            model.parameters.gradients.fill(0.0);
-            model.parameters.gradients[..2].copy_from_slice(&[3.0, 4.0]);
-            update(&mut model, &mut [optimizer.start(n)], &optimizer, limit);
-            let expected = [1.0 - 1.5 * factor, 1.0 - 2.0 * factor];
-            let found = &model.parameters.values[..2];
-            let close = |(found, expected): (&f32, &f32)| (found - expected).abs() < 1e-6;
-            assert!(found.iter().zip(&expected).all(close), "{limit:?}: {found:?}");
         }
     }
 

@@ -15,9 +15,9 @@
 
 use crate::{
     Architecture, Batch, Case, CaseQuality, EpochMetrics, Execution, LossAt, LossGradients,
-    LossMaps, LossTask, LossTerms, NetsError, Parameters, QualityMaps, QualityReport, QualityScore,
-    StepAt, StepReport, Streams, TaskShape, Trainable, UmaConfig, Unet, UnetError, WindowConfig,
-    calibration_maps, losses_of_batch,
+    LossMaps, LossTask, LossTerms, NetsError, Parameters, Predictor, QualityMaps, QualityReport,
+    QualityScore, StepAt, StepReport, Streams, TaskShape, Trainable, UmaConfig, Unet, UnetError,
+    Weighting, WindowConfig, calibration_maps, losses_of_batch,
     model::{not_finite, probabilities, zeros},
     score_case, score_cases,
     windows::blend,
@@ -320,8 +320,8 @@ impl UmaNet {
         not_finite(term, at, batch, &heads, &maps)
     }
 
-    /// Makes the auxiliary head a copy of the primary one.
-    fn start_auxiliary(&mut self) {
+    /// Makes the auxiliary head a copy of the primary one; says whether there is one.
+    fn start_auxiliary(&mut self) -> bool {
         let parameters = self.backbone.parameters_mut();
         for kind in ["weight", "bias"] {
             let entry = |head: usize| parameters.find(&format!("outc.{head}.conv.{kind}"));
@@ -330,11 +330,7 @@ impl UmaNet {
                 parameters.entry_mut(auxiliary).copy_from_slice(&values);
             }
         }
-    }
-
-    fn alpha(&self, at: StepAt) -> f64 {
-        let config = &self.config.consistency;
-        if config.enabled { config.ramp.at(at.step, at.n_steps) } else { 0.0 }
+        self.config.auxiliary.enabled
     }
 }
 
@@ -349,11 +345,18 @@ where
     first.and(second)
 }
 
-impl Trainable for UmaNet {
+impl Predictor for UmaNet {
     fn shape(&self) -> TaskShape {
         self.shape
     }
 
+    fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError> {
+        self.backbone.forward(images, volume, false)?;
+        Ok(probabilities(self.backbone.logits(0, 0)))
+    }
+}
+
+impl Trainable for UmaNet {
     fn architecture(&self) -> Architecture {
         Architecture::Uma { config: self.config, shape: self.shape }
     }
@@ -364,16 +367,21 @@ impl Trainable for UmaNet {
         }
     }
 
-    fn begin_epoch(&mut self, history: &[EpochMetrics]) {
+    fn begin_epoch(&mut self, history: &[EpochMetrics]) -> bool {
         let quality = history.iter().filter_map(|epoch| epoch.quality.as_ref());
         let passing: Vec<f64> = quality.map(|quality| quality.passing_share).collect();
         self.gate = self.config.quality.acts(&passing);
-        if let [before @ .., _] = passing.as_slice()
-            && self.gate
-            && !self.config.quality.acts(before)
-        {
-            self.start_auxiliary();
-        }
+        let opens = match passing.as_slice() {
+            [before @ .., _] => self.gate && !self.config.quality.acts(before),
+            [] => false,
+        };
+        opens && self.start_auxiliary()
+    }
+
+    fn weighting(&self, at: StepAt) -> Weighting {
+        let config = &self.config.consistency;
+        let alpha = if config.enabled { config.ramp.at(at.step, at.n_steps) } else { 0.0 };
+        Weighting { alpha, gate: self.gate }
     }
 
     fn step(&mut self, batch: &Batch, at: StepAt) -> Result<StepReport, NetsError> {
@@ -392,7 +400,7 @@ impl Trainable for UmaNet {
         let routes: Vec<Route> = scores.iter().map(|score| self.route(score)).collect();
         let count = |wanted: Route| routes.iter().filter(|&&route| route == wanted).count();
         let (n_primary, n_auxiliary) = (count(Route::Primary), count(Route::Auxiliary));
-        let alpha = self.alpha(at);
+        let Weighting { alpha, gate } = self.weighting(at);
         let losses = self.losses(batch, &routes, alpha);
         let mut terms = LossTerms::default();
         losses.iter().for_each(|case| terms.add(case, 1.0 / losses.len() as f64));
@@ -405,7 +413,7 @@ impl Trainable for UmaNet {
                 self.auem.as_mut().map(|auem| || auem.backward(&self.auem_gradients)),
             )?;
         }
-        let (n_cases, gate) = (batch.n_cases, self.gate);
+        let n_cases = batch.n_cases;
         Ok(StepReport {
             gate,
             terms,
@@ -415,11 +423,6 @@ impl Trainable for UmaNet {
             n_auxiliary,
             quality: Some(quality),
         })
-    }
-
-    fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError> {
-        self.backbone.forward(images, volume, false)?;
-        Ok(probabilities(self.backbone.logits(0, 0)))
     }
 
     fn parts(&self) -> Vec<(&'static str, &Parameters)> {

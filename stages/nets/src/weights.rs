@@ -98,10 +98,10 @@ impl Model {
         }
     }
 
-    /// As [`Trainable::predict`].
+    /// As [`Predictor::predict`](crate::Predictor::predict).
     ///
     /// # Errors
-    /// Those of [`Trainable::predict`].
+    /// Those of [`Predictor::predict`](crate::Predictor::predict).
     pub fn predict(&mut self, images: &[f32], volume: Volume) -> Result<Vec<f32>, NetsError> {
         self.trainable_mut().predict(images, volume)
     }

@@ -11,7 +11,7 @@ use kernels::Volume;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{NetsError, Region, Trainable};
+use crate::{NetsError, Predictor, Region};
 
 /// σ of the weights as a share of a window's side.
 const SIGMA: f64 = 0.125;
@@ -106,9 +106,9 @@ impl WindowConfig {
 /// Without `windows` the image goes through the network as a whole.
 ///
 /// # Errors
-/// Those of [`Trainable::predict`], and [`NetsError::Shape`] for an image of another length than `size` says.
+/// Those of [`Predictor::predict`], and [`NetsError::Shape`] for an image of another length than `size` says.
 pub fn predict_image(
-    model: &mut dyn Trainable,
+    model: &mut dyn Predictor,
     image: &[f32],
     size: [usize; 3],
     windows: Option<&WindowConfig>,

@@ -9,6 +9,7 @@ use crate::{
     arguments::ExecCellArguments,
     console::Console,
     error::{CliError, Exit},
+    programs,
     progress::Progress,
     world::World,
 };
@@ -26,7 +27,8 @@ pub(super) fn run(
     // Devices are chosen by the system that calls, as it does for any program.
     let devices = std::env::var("CUDA_VISIBLE_DEVICES").unwrap_or_default();
     let gpus = devices.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect();
-    let options = RunOptions { gpus, launcher: world.launcher(), ..limits.into() };
+    let (launcher, find_program) = (world.launcher(), programs::find);
+    let options = RunOptions { gpus, launcher, find_program, ..limits.into() };
     let mut progress = Progress::new(console, false);
     run_cells(&experiment, &selected, &store, options, &(world.stop)(), &mut |event| {
         progress.observe(&event);

@@ -6,6 +6,7 @@ mod doctor;
 mod du;
 mod exec_cell;
 mod exec_child;
+mod exec_unit;
 mod explain;
 mod export;
 mod gc;
@@ -49,6 +50,7 @@ pub(crate) fn run(verb: &Verb, world: &World, console: &mut Console<'_>) -> Resu
         Verb::Stages(arguments) => stages::run(arguments, world, console),
         Verb::Export(arguments) => export::run(arguments, world, console),
         Verb::ExecCell(arguments) => exec_cell::run(arguments, world, console),
+        Verb::ExecUnit(arguments) => exec_unit::run(arguments, world),
         Verb::ExecChild(arguments) => exec_child::run(arguments).map(|never| match never {}),
         Verb::New(arguments) => new::run(arguments, world, console),
         Verb::Schema(arguments) => schema::run(arguments, world, console),

@@ -13,7 +13,7 @@ use crate::{
     arguments::RunArguments,
     console::{Console, Label},
     error::{CliError, Exit, failures},
-    hint,
+    hint, programs,
     progress::Progress,
     text::{duration, file_name},
     world::World,
@@ -32,7 +32,8 @@ pub(super) fn run(
     limits.memory = arguments.memory.unwrap_or(limits.memory);
     let gpus = arguments.gpus.clone();
     let (keep_going, launcher) = (arguments.keep_going, world.launcher());
-    let options = RunOptions { limits, keep_going, gpus, launcher };
+    let find_program = programs::find;
+    let options = RunOptions { limits, keep_going, gpus, launcher, find_program };
     let stop = (world.stop)();
     let mut progress = Progress::new(console, arguments.quiet);
     let result = run_cells(&experiment, &selected, &store, options, &stop, &mut |event| {

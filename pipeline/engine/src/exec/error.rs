@@ -81,7 +81,7 @@ pub enum ExecError {
 }
 
 impl ExecError {
-    pub(super) fn io(
+    pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,
     ) -> impl FnOnce(io::Error) -> Self {

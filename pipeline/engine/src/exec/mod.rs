@@ -64,7 +64,7 @@ const VERSION: u32 = 1;
 /// Keys of the configuration that say where things lie and how patient to be.
 const NONSEMANTIC: [&str; 2] = ["pass", "grace_seconds"];
 /// Lines of a failed program that its error repeats.
-const LAST_WORDS: usize = 5;
+pub(crate) const LAST_WORDS: usize = 5;
 /// A program that ends with this code says that it may be better next time: `EX_TEMPFAIL`.
 const TRY_AGAIN: i32 = 75;
 

@@ -70,7 +70,12 @@ pub fn rerun(
         let prepared = resolver.prepare(index, &known)?;
         for (unit, stored) in stored_units(store, cell, &prepared, &outputs)? {
             found.units += 1;
-            if draw.takes(&unit.key) && !cancelled.load(std::sync::atomic::Ordering::Relaxed) {
+            // A program elsewhere has devices that this one is not given.
+            let here = cell.config.program.is_none();
+            if here
+                && draw.takes(&unit.key)
+                && !cancelled.load(std::sync::atomic::Ordering::Relaxed)
+            {
                 found.made += 1;
                 let made = make(store, cell, &prepared, &unit, cancelled)?;
                 found.differing.extend(differing(cell, &unit, &stored, &made));

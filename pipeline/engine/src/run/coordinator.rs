@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -84,6 +85,8 @@ pub(super) struct Coordinator<'a> {
     running: usize,
     free: Limits,
     free_gpus: Vec<String>,
+    /// Programs that were found.
+    programs: BTreeMap<&'static str, PathBuf>,
     /// Failures of units that are tried again.
     tries: BTreeMap<Digest, Tries>,
     /// Cells that are built once more because a file of theirs was lost, with what they gave before.
@@ -136,6 +139,7 @@ impl<'a> Coordinator<'a> {
             leases: BTreeMap::new(),
             renewed: Instant::now(),
             running: 0,
+            programs: BTreeMap::new(),
             tries: BTreeMap::new(),
             again: BTreeMap::new(),
             blocked: BTreeMap::new(),
@@ -312,7 +316,11 @@ impl<'a> Coordinator<'a> {
         }
         let (cell, reasons) = (self.cell(index).name.clone(), open.stale.reasons.clone());
         (self.observe)(Event::Stale { cell, reasons, units: missing.len() });
-        self.say_few_gpus(index);
+        match self.program_of(index) {
+            Ok(Some(_)) => {}
+            Ok(None) => self.say_few_gpus(index),
+            Err(error) => return self.failed(index, error),
+        }
         self.open.insert(index, open);
         for unit in missing {
             self.n_queued += 1;
@@ -334,6 +342,28 @@ impl<'a> Coordinator<'a> {
             group.outputs = vec![Arc::new(outputs)];
         }
         Ok(())
+    }
+
+    /// The program that runs a cell, unless it is this one; nothing begins without what it needs.
+    fn program_of(&mut self, index: usize) -> Result<Option<PathBuf>, RunError> {
+        let cell = &self.resolver.experiment.cells[index];
+        let Some(program) = cell.config.program else { return Ok(None) };
+        let (name, stage) = (cell.name.clone(), cell.stage.name());
+        let (asked, found) = (cell.takes().gpus, self.options.gpus.len());
+        if asked > found {
+            return Err(RunError::NoGpu { cell: name, stage, asked, found });
+        }
+        if let Some(path) = self.programs.get(program) {
+            return Ok(Some(path.clone()));
+        }
+        let path = (self.options.find_program)(program).map_err(|tried| RunError::NoProgram {
+            cell: name,
+            stage,
+            program,
+            tried,
+        })?;
+        self.programs.insert(program, path.clone());
+        Ok(Some(path))
     }
 
     /// Says so where a cell asks for graphics processors that the run does not have.
@@ -414,6 +444,7 @@ impl<'a> Coordinator<'a> {
     /// Starts a unit, unless another run builds it or has just built it.
     fn start(&mut self, place: Place, unit: Unit, need: Need) -> Result<(), RunError> {
         let (index, store) = (place.0, self.resolver.store);
+        let program = self.program_of(index)?;
         let cell = self.cell(index).name.clone();
         let lease = match store.claim(&unit.key, &self.heart.live.run) {
             Claim::Mine(lease) => lease,
@@ -444,7 +475,7 @@ impl<'a> Coordinator<'a> {
         self.free.memory -= need.memory;
         let gpus = self.free_gpus.drain(..need.gpus).collect();
         self.running += 1;
-        let job = Job { cell: index, unit, action, bound, need, gpus };
+        let job = Job { cell: index, unit, action, bound, need, gpus, program };
         self.jobs.send(job).expect("workers live as long as the coordinator sends jobs");
         Ok(())
     }

@@ -146,11 +146,17 @@ pub struct RunOptions {
     /// A command that takes `exec-child PARENT PROGRAM -- ARGUMENTS…`: it becomes that program, which then dies with its
     /// parent. Without it, a program of an `exec` cell outlives a run that is killed.
     pub launcher: Option<PathBuf>,
+    /// Where the programs are that some stages are run by.
+    pub find_program: FindProgram,
 }
+
+/// Finds a program by its name; else the places where it was looked for.
+pub type FindProgram = fn(&str) -> Result<PathBuf, Vec<PathBuf>>;
 
 impl From<Limits> for RunOptions {
     fn from(limits: Limits) -> Self {
-        Self { limits, keep_going: false, gpus: Vec::new(), launcher: None }
+        let (gpus, find_program): (_, FindProgram) = (Vec::new(), |_| Err(Vec::new()));
+        Self { limits, keep_going: false, gpus, launcher: None, find_program }
     }
 }
 

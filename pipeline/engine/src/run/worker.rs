@@ -2,7 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +14,7 @@ use crossbeam::channel::{Receiver, Sender};
 
 use crate::{
     action::Action,
+    elsewhere::{panic_message, run_elsewhere},
     error::{RunError, StageError, StoreError},
     experiment::Cell,
     log::Log,
@@ -33,6 +34,8 @@ pub(super) struct Job {
     pub(super) need: Need,
     /// Graphics processors that are its own while it runs.
     pub(super) gpus: Vec<String>,
+    /// The program that runs it, unless it is this one.
+    pub(super) program: Option<PathBuf>,
 }
 
 /// What a thread tells.
@@ -79,7 +82,7 @@ impl Worker<'_> {
         let started = Instant::now();
         let bound = std::mem::take(&mut job.bound);
         let result = self.execute(&job, bound);
-        let Job { cell, unit, action: _, bound: _, need, gpus } = job;
+        let Job { cell, unit, action: _, bound: _, need, gpus, program: _ } = job;
         let (worker, seconds) = (self.number, started.elapsed().as_secs_f64());
         let done = Done { cell, unit, need, gpus, worker, seconds, result };
         self.news.send(News::Done(Box::new(done))).is_ok()
@@ -134,7 +137,7 @@ impl Worker<'_> {
             launcher: self.launcher,
             deadline: cell.policy.timeout.map(|limit| started + limit),
         };
-        let made = self.ran(cell, unit, bound, &out, &ctx)?;
+        let made = self.ran(cell, job, bound, &out, &ctx)?;
         for (port, output) in &made {
             check_shard_output(cell, unit, port, output)?;
         }
@@ -150,13 +153,17 @@ impl Worker<'_> {
     fn ran(
         &self,
         cell: &Cell,
-        unit: &Unit,
+        job: &Job,
         bound: Bound,
         out: &Path,
         ctx: &Ctx<'_>,
     ) -> Result<Vec<(&'static str, MadeOutput)>, RunError> {
-        let run = || cell.stage.run(&cell.config, bound, out, ctx);
-        let (cell_name, stage, shard) = (cell.name.clone(), cell.stage.name(), unit.shard.clone());
+        let run = || match &job.program {
+            Some(program) => run_elsewhere(program, cell, bound, out, ctx),
+            None => cell.stage.run(&cell.config, bound, out, ctx),
+        };
+        let (cell_name, stage) = (cell.name.clone(), cell.stage.name());
+        let shard = job.unit.shard.clone();
         match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(made)) => Ok(made),
             Ok(Err(source)) => match cell.policy.timeout {
@@ -166,9 +173,7 @@ impl Worker<'_> {
                 _ => Err(RunError::Stage { cell: cell_name, stage, shard, source }),
             },
             Err(panic) => {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&s| s.to_owned()));
-                let message = text.unwrap_or_else(|| "no message".to_owned());
+                let message = panic_message(&*panic);
                 Err(RunError::Panic { cell: cell_name, stage, message })
             }
         }

@@ -9,6 +9,7 @@ use datasets::{
 use engine::{Input, InputPart, Refusal, StageError};
 use nets::{Case, NetsError, Outline, ReadCase, ReadError, Samples};
 
+use super::device::of_device;
 use crate::{
     channels::{OfCase, align},
     shards::{ShardsError, check_place, refused},
@@ -269,7 +270,7 @@ pub(crate) fn fault(error: NetsError) -> StageError {
             Ok(own) => *own,
             Err(source) => StageError::new(NetsError::CaseUnread { case, source }),
         },
-        other => StageError::new(other),
+        other => of_device(other),
     }
 }
 

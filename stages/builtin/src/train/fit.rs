@@ -14,13 +14,14 @@ use datasets::{
 };
 use engine::{Ctx, Input, Out, StageError};
 use nets::{
-    Architecture, Checkpoint, EpochMetrics, HookError, Hooks, Model, ModelInfo, Outcome, Progress,
-    TaskShape, Training, TrainingConfig, write_model,
+    Accelerator, Architecture, Backend, Checkpoint, EpochMetrics, HookError, Hooks, Model,
+    ModelInfo, Outcome, Progress, TaskShape, Training, TrainingConfig, write_model,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     data::{SplitCases, cases_of_split, fault},
+    device::TrainingDevice,
     feed::FeedConfig,
 };
 use crate::{kinds, shards::write_json, trained::in_pool};
@@ -55,6 +56,9 @@ pub struct TrainingSummary {
     pub architecture: Architecture,
     /// The training.
     pub training: TrainingConfig,
+    /// Where its steps were done.
+    #[serde(default, skip_serializing_if = "TrainingDevice::is_cpu")]
+    pub device: TrainingDevice,
 }
 
 /// What a training stage wants trained, and on what.
@@ -65,23 +69,25 @@ pub(crate) struct Fit<'a> {
     pub(crate) structures: &'a [String],
     pub(crate) train_cases: Option<NonZeroUsize>,
     pub(crate) training: &'a TrainingConfig,
+    pub(crate) device: TrainingDevice,
     pub(crate) recompute: bool,
     pub(crate) feed: FeedConfig,
     pub(crate) rng_seed: u64,
 }
 
 impl Fit<'_> {
-    /// Trains the network that `architecture` makes of the data's shape and writes it with its metrics.
-    pub(crate) fn run(
+    /// Trains the network that `architecture` makes of the data's shape and writes it with its metrics; a GPU is one of
+    /// `A`.
+    pub(crate) fn run<A: Accelerator>(
         &self,
         architecture: impl FnOnce(TaskShape) -> Architecture + Send,
         out: &Out<kinds::Model>,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        in_pool(ctx, || self.run_here(architecture, out, ctx))
+        in_pool(ctx, || self.run_here::<A>(architecture, out, ctx))
     }
 
-    fn run_here(
+    fn run_here<A: Accelerator>(
         &self,
         architecture: impl FnOnce(TaskShape) -> Architecture,
         out: &Out<kinds::Model>,
@@ -107,7 +113,8 @@ impl Fit<'_> {
             readers: plan.readers,
             streams: &streams,
         };
-        let outcome = train_with_checkpoints(&training, &mut model, ctx)?;
+        let mut backend = self.device.open::<A>(self.training, ctx)?;
+        let outcome = train_with_checkpoints(&training, &mut *backend, &mut model, ctx)?;
         let n_parameters = model.trainable().parts().iter().map(|(_, part)| part.count()).sum();
         let summary = TrainingSummary {
             sources,
@@ -122,6 +129,7 @@ impl Fit<'_> {
             primary_trained: outcome.primary_trained,
             architecture,
             training: *self.training,
+            device: self.device,
         };
         let notes = [
             ("normalisation", "zero mean, unit standard deviation per image".to_owned()),
@@ -153,6 +161,7 @@ impl Fit<'_> {
 /// Trains from the newest checkpoint that can be read, or from the start.
 fn train_with_checkpoints(
     training: &Training<'_>,
+    backend: &mut dyn Backend,
     model: &mut Model,
     ctx: &Ctx<'_>,
 ) -> Result<Outcome, StageError> {
@@ -176,7 +185,8 @@ fn train_with_checkpoints(
         |checkpoint: &Checkpoint| keep_checkpoint(folder, checkpoint).map_err(HookError::from);
     let mut hooks =
         Hooks { progress: Some(&mut progress), epoch: None, checkpoint: Some(&mut keep) };
-    training.run(model.trainable_mut(), &mut hooks, resume.as_ref()).map_err(fault)
+    let model = model.trainable_mut();
+    training.run_on(backend, model, &mut hooks, resume.as_ref()).map_err(fault)
 }
 
 /// What steps did besides working.

@@ -3,7 +3,7 @@
 use engine::{Refusal, Resources};
 use nets::{Axes, NetsError, Precision, TrainingConfig};
 
-use super::FeedConfig;
+use super::{FeedConfig, TrainingDevice};
 
 /// Default of `structures`: the lungs.
 pub(super) fn lung() -> Vec<String> {
@@ -73,9 +73,9 @@ impl Size {
     }
 }
 
-/// What a training takes of the machine: its cases, batches, weights and one step.
+/// What a training takes of the machine: its cases, batches, weights and one step, unless that is done on a GPU.
 pub(super) fn training_resources(
-    threads: usize,
+    (threads, device): (usize, TrainingDevice),
     training: &TrainingConfig,
     recompute: bool,
     feed: FeedConfig,
@@ -87,7 +87,10 @@ pub(super) fn training_resources(
     let pixels = (of_case as u64).saturating_mul(training.batch_size as u64);
     let bytes = if training.precision == Precision::F32 { 4 } else { 2 };
     let values = networks.iter().map(|network| network.values(recompute)).sum::<usize>();
-    let step = pixels.saturating_mul(bytes * values as u64);
+    let step = match device {
+        TrainingDevice::Cpu => pixels.saturating_mul(bytes * values as u64),
+        TrainingDevice::Cuda => 0,
+    };
     let batches = pixels.saturating_mul((4 * VALUES_OF_BATCH * (feed.readers + 1)) as u64);
     let weights = networks.iter().map(|network| network.weights()).sum::<u64>();
     let parts = [BASE, feed.bytes(), step, batches, weights.saturating_mul(BYTES_OF_WEIGHT)];
@@ -110,7 +113,8 @@ mod tests {
         let size = |decoders| Size { width: 8, levels: 3, decoders, axes: Axes::Three };
         let feed = FeedConfig { memory_mib: 100, readers: 1 };
         let memory = |training: &TrainingConfig, recompute| {
-            training_resources(1, training, recompute, feed, &[size(1), size(6)]).memory
+            let on = (1, TrainingDevice::Cpu);
+            training_resources(on, training, recompute, feed, &[size(1), size(6)]).memory
         };
         // Beside the step: program, cases, two batches, and the weights.
         let encoder = 2 * 27 * (64 + 256 + 1024);
@@ -120,6 +124,9 @@ mod tests {
         assert_eq!(memory(&patched, false), rest + pixels * 4 * 8 * (24 + 74));
         assert_eq!(memory(&halved, false), rest + pixels * 2 * 8 * (24 + 74));
         assert_eq!(memory(&patched, true), rest + pixels * 4 * 8 * (14 + 24));
+        let on_gpu = (1, TrainingDevice::Cuda);
+        let found = training_resources(on_gpu, &patched, false, feed, &[size(1), size(6)]);
+        assert_eq!(found.memory, rest);
         let more = (2 * 256 * 256 - pixels) * (4 * 8 * (24 + 74) + 2 * 64);
         assert_eq!(memory(&whole, false), memory(&patched, false) + more);
     }

@@ -4,22 +4,19 @@
 //! Ports: in `images`, `annotations` (one a source, in order) and, to be reported only, `reference`; out `model: Model`.
 //! Randomness: initialisation, order and augmentation by `rng_seed`. Cost: see the README.
 
-use std::{collections::BTreeMap, num::NonZeroUsize};
+use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroUsize};
 
 use engine::{Ctx, Many, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
-use nets::{Architecture, TrainingConfig, UmaConfig};
+use nets::{Accelerator, Architecture, NoAccelerator, TrainingConfig, UmaConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    FeedConfig, check_structures,
+    FeedConfig, TrainingDevice, check_structures,
     fit::Fit,
     settings::{SOURCES, Size, lung, one, refusal, training_resources},
 };
-use crate::{
-    kinds::{FittedImages, FittedLabels, Model, ValLabels},
-    trained::environment,
-};
+use crate::kinds::{FittedImages, FittedLabels, Model, ValLabels};
 
 /// Settings of [`TrainUma`].
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -40,11 +37,14 @@ pub struct TrainUmaConfig {
     /// Training cases that are used, the first by id, at least 1. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_cases: Option<NonZeroUsize>,
+    /// Where the steps are done: `cpu` (default) or `cuda`, an NVIDIA GPU of those that `--gpus` names.
+    #[serde(default, skip_serializing_if = "TrainingDevice::is_cpu")]
+    pub device: TrainingDevice,
     /// Threads; the result does not depend on them. Default 1: cells side by side use the cores better.
     #[serde(default = "one")]
     pub threads: usize,
     /// Whether the blocks of the networks are computed again for their gradients, which takes a third more time and
-    /// less memory; the result does not depend on it. Default false.
+    /// less memory; the result does not depend on it, and a GPU does without. Default false.
     #[serde(default)]
     pub recompute: bool,
     /// How cases come to the steps; the result does not depend on it.
@@ -72,10 +72,10 @@ outputs! {
     }
 }
 
-/// Training of UMA-Net.
-pub struct TrainUma;
+/// Training of UMA-Net; GPUs are those of `A`.
+pub struct TrainUma<A = NoAccelerator>(PhantomData<fn() -> A>);
 
-impl Stage for TrainUma {
+impl<A: Accelerator> Stage for TrainUma<A> {
     const NAME: &'static str = "train.uma";
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "Trains UMA-Net on the labels of several sources.";
@@ -87,21 +87,30 @@ impl Stage for TrainUma {
     fn check(config: &TrainUmaConfig) -> Result<(), Refusal> {
         check_structures(&config.structures)?;
         config.network.validate().map_err(|error| refusal("network", &error))?;
-        config.training.validate().map_err(|error| refusal("training", &error))
+        config.training.validate().map_err(|error| refusal("training", &error))?;
+        config.device.check(&config.training)
     }
 
     fn resources(config: &TrainUmaConfig) -> Resources {
-        let TrainUmaConfig { network, training, threads, recompute, feed, .. } = config;
+        let TrainUmaConfig { network, training, device, threads, recompute, feed, .. } = config;
         let UmaConfig { base_width: width, levels, axes, auem, .. } = *network;
         let backbone = Size { width, levels, decoders: 1, axes };
         let width = (width as f64 * auem.width_mult).ceil() as usize;
         let estimator = Size { width, decoders: SOURCES, ..backbone };
         let networks: &[Size] = if auem.enabled { &[backbone, estimator] } else { &[backbone] };
-        training_resources(*threads, training, *recompute, *feed, networks)
+        training_resources((*threads, *device), training, *recompute, *feed, networks)
+    }
+
+    fn gpus(config: &TrainUmaConfig) -> usize {
+        config.device.gpus()
+    }
+
+    fn program(config: &TrainUmaConfig) -> Option<&'static str> {
+        config.device.program::<A>()
     }
 
     fn environment(config: &TrainUmaConfig) -> BTreeMap<String, String> {
-        environment(config.training.precision)
+        config.device.environment(&config.training)
     }
 
     fn run(
@@ -117,11 +126,12 @@ impl Stage for TrainUma {
             structures: &config.structures,
             train_cases: config.train_cases,
             training: &config.training,
+            device: config.device,
             recompute: config.recompute,
             feed: config.feed,
             rng_seed: config.rng_seed,
         };
         let network = config.network;
-        fit.run(|shape| Architecture::Uma { config: network, shape }, &outputs.model, ctx)
+        fit.run::<A>(|shape| Architecture::Uma { config: network, shape }, &outputs.model, ctx)
     }
 }

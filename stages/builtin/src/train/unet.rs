@@ -5,21 +5,18 @@
 //! Ports: in `images`, `target` and, to be reported only, `reference`; out `model: Model`.
 //! Randomness: initialisation, order and augmentation by `rng_seed`. Cost: see the README.
 
-use std::{collections::BTreeMap, num::NonZeroUsize};
+use std::{collections::BTreeMap, marker::PhantomData, num::NonZeroUsize};
 
 use super::{
-    FeedConfig, check_structures,
+    FeedConfig, TrainingDevice, check_structures,
     fit::Fit,
     settings::{Size, lung, one, refusal, training_resources},
 };
-use crate::{
-    kinds::{FittedImages, FittedLabels, Model, ValLabels},
-    trained::environment,
-};
+use crate::kinds::{FittedImages, FittedLabels, Model, ValLabels};
 use engine::{
     Ctx, Many, One, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs,
 };
-use nets::{Architecture, SingleConfig, TrainingConfig};
+use nets::{Accelerator, Architecture, NoAccelerator, SingleConfig, TrainingConfig};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -42,11 +39,14 @@ pub struct TrainUnetConfig {
     /// Training cases that are used, the first by id, at least 1. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_cases: Option<NonZeroUsize>,
+    /// Where the steps are done: `cpu` (default) or `cuda`, an NVIDIA GPU of those that `--gpus` names.
+    #[serde(default, skip_serializing_if = "TrainingDevice::is_cpu")]
+    pub device: TrainingDevice,
     /// Threads; the result does not depend on them. Default 1: cells side by side use the cores better.
     #[serde(default = "one")]
     pub threads: usize,
     /// Whether the blocks of the networks are computed again for their gradients, which takes a third more time and
-    /// less memory; the result does not depend on it. Default false.
+    /// less memory; the result does not depend on it, and a GPU does without. Default false.
     #[serde(default)]
     pub recompute: bool,
     /// How cases come to the steps; the result does not depend on it.
@@ -74,10 +74,10 @@ outputs! {
     }
 }
 
-/// Training of a UNet.
-pub struct TrainUnet;
+/// Training of a UNet; GPUs are those of `A`.
+pub struct TrainUnet<A = NoAccelerator>(PhantomData<fn() -> A>);
 
-impl Stage for TrainUnet {
+impl<A: Accelerator> Stage for TrainUnet<A> {
     const NAME: &'static str = "train.unet";
     const VERSION: u32 = 2;
     const ABOUT: &'static str = "Trains a UNet on one label a case.";
@@ -89,18 +89,27 @@ impl Stage for TrainUnet {
     fn check(config: &TrainUnetConfig) -> Result<(), Refusal> {
         check_structures(&config.structures)?;
         config.network.validate().map_err(|error| refusal("network", &error))?;
-        config.training.validate().map_err(|error| refusal("training", &error))
+        config.training.validate().map_err(|error| refusal("training", &error))?;
+        config.device.check(&config.training)
     }
 
     fn resources(config: &TrainUnetConfig) -> Resources {
-        let TrainUnetConfig { network, training, threads, recompute, feed, .. } = config;
+        let TrainUnetConfig { network, training, device, threads, recompute, feed, .. } = config;
         let SingleConfig { base_width: width, levels, axes, .. } = *network;
         let networks = [Size { width, levels, decoders: 1, axes }];
-        training_resources(*threads, training, *recompute, *feed, &networks)
+        training_resources((*threads, *device), training, *recompute, *feed, &networks)
+    }
+
+    fn gpus(config: &TrainUnetConfig) -> usize {
+        config.device.gpus()
+    }
+
+    fn program(config: &TrainUnetConfig) -> Option<&'static str> {
+        config.device.program::<A>()
     }
 
     fn environment(config: &TrainUnetConfig) -> BTreeMap<String, String> {
-        environment(config.training.precision)
+        config.device.environment(&config.training)
     }
 
     fn run(
@@ -116,11 +125,12 @@ impl Stage for TrainUnet {
             structures: &config.structures,
             train_cases: config.train_cases,
             training: &config.training,
+            device: config.device,
             recompute: config.recompute,
             feed: config.feed,
             rng_seed: config.rng_seed,
         };
         let network = config.network;
-        fit.run(|shape| Architecture::Single { config: network, shape }, &outputs.model, ctx)
+        fit.run::<A>(|shape| Architecture::Single { config: network, shape }, &outputs.model, ctx)
     }
 }

@@ -237,7 +237,7 @@ fn compare_adam(bench: &mut Bench<'_>, config: &AdamConfig, len: usize) -> Resul
         buffers::put(bench.device, at.gradients, &gradients)?;
         buffers::put(bench.device, report, &[0.0, 0.0, 0.0, 0.0, active])?;
         buffers::put(bench.device, moment, &[rate, 0.0, 0.0])?;
-        bench.kernels().adam(config, &at, [report, moment])?;
+        bench.kernels().adam(config, &[at], [report, moment])?;
         if active > 0.0 {
             let config = AdamConfig { learning_rate: rate, ..*config };
             state.update(&config, &mut values, &gradients);

@@ -3,8 +3,8 @@
 use kernels::{AdamConfig, AdamState, Volume};
 use nets::{
     AuemConfig, AuxiliaryConfig, Axes, Batch, EntropyDomain, EntropyForm, NetsError, Parameters,
-    QualityConfig, StepAt, StepReport, TaskShape, Trainable, UmaConfig, UmaNet, UncertaintyRange,
-    VarianceForm,
+    Predictor, QualityConfig, StepAt, StepReport, TaskShape, Trainable, UmaConfig, UmaNet,
+    UncertaintyRange, VarianceForm,
 };
 
 use super::{Row, largest_error, uniform};
@@ -248,7 +248,12 @@ impl<D: Device> Run<'_, D> {
             || numbers.moved != report.has_gradient();
         let operation = format!("step: routes {}+{}", numbers.n_primary, numbers.n_auxiliary);
         self.row(&operation, f64::from(u8::from(differ)), 0.0);
-        let (found, _) = self.read()?;
+        let mut found = self.first.clone();
+        match found.as_mut_slice() {
+            [backbone] => self.step.read_gradients(backbone, None)?,
+            [backbone, auem, ..] => self.step.read_gradients(backbone, Some(auem))?,
+            [] => {}
+        }
         for ((found, gradients), part) in found.iter().zip(gradients).zip(PARTS) {
             let error = distance(&found.gradients, gradients);
             self.row(&format!("step: gradient, {part}"), error, self.bounds.gradient);

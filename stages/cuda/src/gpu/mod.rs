@@ -170,7 +170,10 @@ fn operation(is_transposed: bool) -> cublas_sys::cublasOperation_t {
 impl Device for Gpu {
     fn allocate(&mut self, n_bytes: usize) -> Result<Address, CudaError> {
         // SAFETY: the memory is freed when this is dropped, and nothing of it is read before it is written.
-        let chunk = unsafe { driver::malloc_sync(n_bytes) }.map_err(of_driver("cuMemAlloc"))?;
+        let chunk = unsafe { driver::malloc_sync(n_bytes) }.map_err(|fault| match fault.0 {
+            sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => CudaError::Memory { n_bytes },
+            _ => of_driver("cuMemAlloc")(fault),
+        })?;
         self.chunks.push(chunk);
         self.n_bytes += n_bytes;
         Ok(Address(chunk))

@@ -205,22 +205,38 @@ impl Kernels<'_> {
         self.launch("loss_gradient", shape, &[logits.as_slice(), &tail].concat())
     }
 
-    /// One step of Adam, if the report is active; the learning rate is the moment's.
+    /// One step of Adam for all networks, if the report is active; the learning rate is the moment's, and a limit on the
+    /// norm of the gradient is one on that of all of them together.
     pub(crate) fn adam(
         &mut self,
         config: &AdamConfig,
+        networks: &[AdamAt],
+        report_and_moment: [Address; 2],
+    ) -> Result<(), CudaError> {
+        let mut n_blocks = 0;
+        for at in networks {
+            let blocks = at.count.div_ceil(16 * THREADS).clamp(1, MAX_GROUPS);
+            let shape = ([axis(blocks), 1, 1], [axis(THREADS), 1, 1]);
+            let to = self.partial.plus(8 * n_blocks);
+            self.launch("gradient_squares", shape, &[At(at.gradients), long(at.count), At(to)])?;
+            n_blocks += blocks;
+        }
+        networks.iter().try_for_each(|at| self.adam_of(config, at, n_blocks, report_and_moment))
+    }
+
+    /// One step of a network, given the squares of all gradients in `n_blocks` sums.
+    fn adam_of(
+        &mut self,
+        config: &AdamConfig,
         at: &AdamAt,
+        n_blocks: usize,
         [report, moment]: [Address; 2],
     ) -> Result<(), CudaError> {
         let AdamConfig { learning_rate: _, beta1, beta2, epsilon, weight_decay, max_gradient_norm } =
             *config;
-        let blocks = axis(at.count.div_ceil(16 * THREADS).clamp(1, MAX_GROUPS));
-        let shape = ([blocks, 1, 1], [axis(THREADS), 1, 1]);
-        let (count, blocks) = (long(at.count), Int(blocks.cast_signed()));
-        self.launch("gradient_squares", shape, &[At(at.gradients), count, At(self.partial)])?;
         let arguments = [
             At(self.partial),
-            blocks,
+            int(n_blocks),
             At(report),
             At(moment),
             Double(beta1),
@@ -235,7 +251,7 @@ impl Kernels<'_> {
         let arguments = [
             At(at.gradients),
             At(at.numbers),
-            count,
+            long(at.count),
             At(at.values),
             At(at.first),
             At(at.second),

@@ -1,15 +1,13 @@
 //! What there is for training on a GPU: asked of `pipeline-cuda`, the program that would do it.
 
 use std::{
-    env,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use serde_json::{Value, json};
 
-/// File name of the program.
-const PROGRAM: &str = "pipeline-cuda";
+use crate::programs;
 
 /// What was found.
 pub(super) enum Gpu {
@@ -26,15 +24,11 @@ pub(super) enum Gpu {
 }
 
 impl Gpu {
-    /// Looks beside this command and in the folders of PATH.
+    /// Looks for the program where runs do, and asks it.
     pub(super) fn find() -> Self {
-        let beside = env::current_exe().ok().and_then(|own| own.parent().map(Path::to_owned));
-        let path = env::var_os("PATH").unwrap_or_default();
-        let tried: Vec<PathBuf> =
-            beside.into_iter().chain(env::split_paths(&path)).map(|at| at.join(PROGRAM)).collect();
-        match tried.iter().find(|program| program.is_file()) {
-            Some(program) => Self::ask(program),
-            None => Self::NoProgram { tried },
+        match programs::find(programs::CUDA) {
+            Ok(program) => Self::ask(&program),
+            Err(tried) => Self::NoProgram { tried },
         }
     }
 
@@ -74,7 +68,8 @@ impl Gpu {
     pub(super) fn line(&self) -> String {
         match self {
             Self::NoProgram { .. } => format!(
-                "not used: no `{PROGRAM}` beside this command or in PATH (cargo build --release -p cuda --features cuda)"
+                "not used: no `{}` beside this command or in PATH (cargo build --release --features cuda)",
+                programs::CUDA
             ),
             Self::Silent { program, why } => {
                 format!("not used: {} failed: {why}", program.display())

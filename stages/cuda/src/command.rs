@@ -1,4 +1,5 @@
-//! `pipeline-cuda`: what is there of CUDA, whether it computes what the CPU computes, and how fast.
+//! The verbs of `pipeline-cuda` about the GPU: what is there of CUDA, whether it computes what the CPU computes, and how
+//! fast.
 //!
 //! Rows go to stdout, talk to stderr. Exit status: 0 done, 1 something failed or a number is wrong, 2 bad arguments.
 
@@ -7,18 +8,20 @@ use std::{
     process::ExitCode,
 };
 
-use cuda::{
+use crate::{
     CudaError, Number, bench,
     check::{self, Row},
     gpu::{self, Gpu},
 };
 
-const USAGE: &str = "usage: pipeline-cuda [--gpu N] [--json] VERB
+const USAGE: &str = "usage: pipeline-cuda VERB [--gpu N] [--json], or any verb of `pipeline`
 
   doctor      where driver and libraries are, or where they were looked for
   selfcheck   every operation and whole steps against the CPU; exit status 1 if a number is wrong
   bench       time and memory of training steps, in bf16 and f32
 ";
+
+const VERBS: [&str; 3] = ["doctor", "selfcheck", "bench"];
 
 /// What the command line asks for.
 struct Request {
@@ -27,18 +30,23 @@ struct Request {
     json: bool,
 }
 
-fn main() -> ExitCode {
-    let request = match parse(std::env::args().skip(1)) {
-        Ok(request) => request,
+/// Does what `arguments` ask for, if the first of them is a verb of this crate.
+pub fn run(mut arguments: impl Iterator<Item = String>) -> Option<ExitCode> {
+    let verb = arguments.next().filter(|verb| VERBS.contains(&verb.as_str()))?;
+    Some(match parse(verb, arguments) {
+        Ok(request) => answer(&request),
         Err(why) => {
             say(&format!("error: {why}\n{USAGE}"));
-            return ExitCode::from(2);
+            ExitCode::from(2)
         }
-    };
+    })
+}
+
+fn answer(request: &Request) -> ExitCode {
     let done = match request.verb.as_str() {
-        "doctor" => Ok(doctor(&request)),
-        "selfcheck" => selfcheck(&request),
-        _ => run_bench(&request),
+        "doctor" => Ok(doctor(request)),
+        "selfcheck" => selfcheck(request),
+        _ => run_bench(request),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -53,9 +61,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn parse(arguments: impl Iterator<Item = String>) -> Result<Request, String> {
-    let (mut verb, mut gpu, mut json) = (None, 0, false);
-    let mut arguments = arguments.peekable();
+fn parse(verb: String, mut arguments: impl Iterator<Item = String>) -> Result<Request, String> {
+    let (mut gpu, mut json) = (0, false);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--json" => json = true,
@@ -64,11 +71,10 @@ fn parse(arguments: impl Iterator<Item = String>) -> Result<Request, String> {
                 gpu =
                     number.parse().map_err(|_| format!("--gpu takes a number: got `{number}`"))?;
             }
-            "doctor" | "selfcheck" | "bench" if verb.is_none() => verb = Some(argument),
             other => return Err(format!("unknown argument `{other}`")),
         }
     }
-    Ok(Request { verb: verb.ok_or("no verb")?, gpu, json })
+    Ok(Request { verb, gpu, json })
 }
 
 /// Writes to stderr; there is nobody to tell if that fails.
