@@ -30,6 +30,7 @@ pub fn register(registry: &mut Registry) {
     registry.add::<ingest::rater::Rater>();
     registry.add::<ingest::channel::Channel>();
     registry.add::<ingest::jsrt::Jsrt>();
+    registry.add::<ingest::riga::Riga>();
     registry.add::<ingest::phantom_cxr::PhantomCxr>();
     registry.add::<ingest::phantom_dce::PhantomDce>();
     registry.add::<ingest::phantom_fundus::PhantomFundus>();
