@@ -83,6 +83,30 @@ pub fn split_cases(
     }
 }
 
+/// Chooses at most `n_cases` cases, all of a patient or none, of a part of a data set whose other cases stay together.
+///
+/// Patients are taken in the order of their hash as far as there is room.
+///
+/// # Errors
+/// [`DatasetsError::DuplicateCase`] when a case is listed twice.
+pub fn hold_out(
+    cases: &[CasePatient<'_>],
+    n_cases: usize,
+    seed: u64,
+) -> Result<BTreeSet<String>, DatasetsError> {
+    let patients = by_patient(cases)?;
+    let mut order: Vec<(&str, &BTreeSet<&str>)> =
+        patients.iter().map(|(&name, own)| (name, own)).collect();
+    order.sort_by_cached_key(|(patient, _)| rank(seed, patient));
+    let mut chosen = BTreeSet::new();
+    for (_, own) in order {
+        if chosen.len() + own.len() <= n_cases {
+            chosen.extend(own.iter().map(|&case| case.to_owned()));
+        }
+    }
+    Ok(chosen)
+}
+
 /// Refuses cases that share a patient across splits, or an id.
 ///
 /// # Errors
@@ -205,6 +229,22 @@ mod tests {
         let error = split_cases(&twice, sizes(1, 0, None)).unwrap_err();
         assert!(matches!(error, DatasetsError::DuplicateCase { case } if case == "a"));
         assert!(serde_json::from_str::<SplitSizes>(r#"{"trian": 3}"#).is_err());
+    }
+
+    #[test]
+    fn held_out_patients_stay_whole_and_do_not_depend_on_the_order() {
+        let names = names(9);
+        let pairs: Vec<CasePatient<'_>> =
+            (0..9).map(|n| CasePatient { case: &names[n], patient: &names[n / 2 * 2] }).collect();
+        let held = hold_out(&pairs, 5, 3).unwrap();
+        assert_eq!(held.len(), 5);
+        let backwards: Vec<_> = pairs.iter().rev().copied().collect();
+        assert_eq!(hold_out(&backwards, 5, 3).unwrap(), held);
+        for pair in pairs.chunks_exact(2) {
+            assert_eq!(held.contains(pair[0].case), held.contains(pair[1].case));
+        }
+        assert!(hold_out(&pairs, 0, 3).unwrap().is_empty());
+        assert_eq!(hold_out(&pairs, 99, 3).unwrap().len(), 9);
     }
 
     #[test]

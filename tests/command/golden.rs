@@ -14,7 +14,7 @@ use pipeline::{Digest, config::Node};
 use serde_json::{Value, json};
 
 use super::{
-    miniature,
+    miniature, riga,
     world::{REPOSITORY, World, not_run},
 };
 
@@ -39,6 +39,14 @@ use = 'ingest.folder'
 root = 'folder'
 layout = 'nnunet'
 split = { train = 3, val = 1 }
+
+[riga]
+use = 'ingest.riga'
+root = 'riga'
+size = 16
+val = 1
+rng_seed = 2
+allow = ['unclear_lines']
 
 [rater]
 use = 'ingest.rater'
@@ -247,6 +255,7 @@ fn made() -> Cells {
     let world = World::small(&experiment());
     miniature::reduced(&world);
     miniature::raters(&world);
+    riga::release(&world);
     let portable = |arguments: &[&str]| {
         let mut command = world.command(arguments);
         let done = command.env("PIPELINE_INSTRUCTIONS", "portable").output().unwrap();

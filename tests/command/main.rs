@@ -16,6 +16,7 @@ mod library;
 mod miniature;
 mod raters;
 mod refused;
+mod riga;
 mod show;
 mod verbs;
 mod world;

@@ -129,8 +129,8 @@ pub(super) fn are_same(labels: &[CaseLabel], others: &[CaseLabel]) -> bool {
     is_drawn && labels.len() == others.len() && labels.iter().zip(others).all(same)
 }
 
-/// Digest of shapes and voxels.
-pub(super) fn digest<'a>(images: impl Iterator<Item = &'a Grid<f32>>) -> [u8; 32] {
+/// Digest of the shapes and voxels of a case's channels, by which an image is found again under another name.
+pub fn digest<'a>(images: impl Iterator<Item = &'a Grid<f32>>) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new_derive_key("pipeline 2026 image of a case v1");
     for image in images {
         for axis in image.shape() {

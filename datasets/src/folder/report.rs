@@ -101,6 +101,12 @@ codes! {
     ConstantImage = "constant_image", Error, Kept;
     /// Values that no structure declares; they count as background.
     UnexpectedValues = "unexpected_values", Error, Kept;
+    /// Lines of a rater that do not go around the structures that were to be outlined.
+    UnclearLines = "unclear_lines", Error, Dropped;
+    /// A case that is known not to be usable in the data set as it was published.
+    KnownDefect = "known_defect", Warning, Dropped;
+    /// Files that the data set holds in a corrected form, too.
+    Superseded = "superseded", Warning, Dropped;
     /// The same image for patients of different splits.
     SameImageAcrossSplits = "same_image_across_splits", Error, Kept;
     /// The same image for two cases of one split.

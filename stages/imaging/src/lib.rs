@@ -17,6 +17,7 @@ pub mod holes;
 pub mod morphology;
 pub mod noise;
 pub mod normalise;
+pub mod outline;
 pub mod polygon;
 pub mod rank;
 pub mod recursive;

@@ -37,6 +37,7 @@ impl Findings {
 }
 
 /// What is kept of a case after its shard is written.
+#[derive(Clone)]
 pub(super) struct Written {
     pub(super) case: String,
     pub(super) patient: String,

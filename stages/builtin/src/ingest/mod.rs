@@ -8,6 +8,7 @@ pub mod phantom_cxr;
 pub mod phantom_dce;
 pub mod phantom_fundus;
 pub mod rater;
+pub mod riga;
 
 use std::num::NonZeroUsize;
 
