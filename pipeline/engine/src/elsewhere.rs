@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fs,
-    io::Write,
+    io::{self, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -227,7 +227,7 @@ pub fn exec_unit(
     advise: &dyn Fn(&StageError) -> Option<String>,
 ) -> Result<(), StageError> {
     let asked: Request = read_json(request)?;
-    stop_with_parent(cancelled.clone());
+    stop_with_parent(cancelled.clone()).map_err(StageError::new)?;
     let reply = match catch_unwind(AssertUnwindSafe(|| do_unit(registry, asked, &cancelled))) {
         Ok(Ok(made)) => Reply::Made(
             made.into_iter().map(|(port, made)| (port.to_owned(), made.contents)).collect(),
@@ -309,13 +309,14 @@ fn say(word: &Word) {
 }
 
 /// Cancels the work when the run is gone, and ends this process when that does not help.
-fn stop_with_parent(cancelled: Arc<AtomicBool>) {
-    std::thread::spawn(move || {
+fn stop_with_parent(cancelled: Arc<AtomicBool>) -> io::Result<()> {
+    let wait = move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         cancelled.store(true, Ordering::Relaxed);
         std::thread::sleep(GRACE);
         std::process::exit(1);
-    });
+    };
+    std::thread::Builder::new().spawn(wait).map(|_| ())
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), ExecError> {

@@ -107,8 +107,10 @@ impl<'a> Recall<'a> {
             record != entry.record
         };
         *changed |= std::thread::scope(|scope| {
-            let pieces = entries.chunks_mut(each).map(|piece| {
-                scope.spawn(move || piece.iter_mut().fold(false, |any, entry| look(entry) | any))
+            // What no thread can be had for is looked at when it is asked for.
+            let pieces = entries.chunks_mut(each).filter_map(|piece| {
+                let look = move || piece.iter_mut().fold(false, |any, entry| look(entry) | any);
+                std::thread::Builder::new().spawn_scoped(scope, look).ok()
             });
             let pieces: Vec<_> = pieces.collect();
             pieces.into_iter().fold(false, |any, piece| piece.join().unwrap_or(true) | any)

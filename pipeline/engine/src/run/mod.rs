@@ -16,6 +16,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool},
+    thread,
     time::Instant,
 };
 
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     digest::Digest,
-    error::RunError,
+    error::{RunError, StoreError},
     events::Event,
     experiment::Experiment,
     live::Heart,
@@ -51,7 +52,7 @@ pub struct Limits {
 impl Limits {
     /// The whole machine: all its cores and nine tenths of its memory.
     pub fn of_machine() -> Self {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let cpus = thread::available_parallelism().map_or(1, usize::from);
         Self { cpus, memory: total_memory().unwrap_or(4 << 30) / 10 * 9 }
     }
 }
@@ -176,14 +177,25 @@ pub fn run(
     observe: &mut dyn FnMut(Event),
 ) -> Result<RunReport, RunError> {
     go(experiment, selected, store, options.into(), observe, &|crew| {
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             // Owned here, so that the workers see the end of the jobs however this closure ends.
             let Crew { mut state, jobs, news, news_sender, resolver, run, n_workers, launcher } =
                 crew;
             for number in 0..n_workers {
                 let (jobs, news) = (jobs.clone(), news_sender.clone());
                 let worker = Worker { resolver, run, number, news, cancelled, launcher };
-                scope.spawn(move || worker.work(&jobs));
+                let started =
+                    thread::Builder::new().spawn_scoped(scope, move || worker.work(&jobs));
+                match started {
+                    Err(error) if number == 0 => {
+                        return Err(
+                            StoreError::io("start a worker for", store.root())(error).into()
+                        );
+                    }
+                    // Fewer workers do the same work.
+                    Err(_) => break,
+                    Ok(_) => {}
+                }
             }
             drop((jobs, news_sender));
             state.drive(&news, cancelled);
@@ -210,7 +222,7 @@ pub fn run_alone(
         let (number, cancelled) = (0, &never);
         let worker = Worker { resolver, run, number, news: news_sender, cancelled, launcher };
         let waited = state.drive_alone(&worker, &jobs, &news);
-        waited.map_err(crate::error::StoreError::io("wait in", store.root()))?;
+        waited.map_err(StoreError::io("wait in", store.root()))?;
         Ok(state.end())
     })
 }

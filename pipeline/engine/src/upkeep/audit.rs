@@ -543,9 +543,11 @@ fn hash_all(files: &[(Digest, Entry)]) -> Vec<(Digest, io::Result<(Digest, u64)>
     };
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..n_threads.min(files.len()) {
-            scope.spawn(work);
+        for _ in 1..n_threads.min(files.len()) {
+            // Where no thread can be had, this one does it alone.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, work);
         }
+        work();
     });
     found.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
