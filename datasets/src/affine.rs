@@ -11,7 +11,7 @@ pub type Affine = [[f64; 4]; 3];
 const SAME_SHARE: f64 = 0.01;
 
 /// Least determinant of three axes of length 1 that can be told from axes in a plane.
-const MIN_DETERMINANT: f64 = 1e-9;
+const MIN_SOLIDITY: f64 = 1e-9;
 
 /// The affine of a grid of which only the spacing is known: the first voxel at the origin, columns, rows and slices along
 /// the axes of the world.
@@ -85,6 +85,18 @@ impl VoxelMap {
     }
 }
 
+/// How far three axes are from a plane: the determinant of their directions, 1 where they are upright on each other.
+fn solidity(axes: [[f64; 3]; 3]) -> f64 {
+    let [a, b, c] = axes.map(|axis| unit(axis).unwrap_or_default());
+    dot(a, cross(b, c))
+}
+
+/// The same of the columns, rows and slices of an affine; of axes of length 0 the sign is of no meaning.
+pub(crate) fn solidity_of(affine: &Affine) -> f64 {
+    let [slice, row, column] = axes(affine);
+    solidity([column, row, slice])
+}
+
 /// The steps to the next slice, row and column in the world; an axis of length 0, which only one voxel can have, stands
 /// upright on the others and is 1 mm long.
 fn axes(affine: &Affine) -> [[f64; 3]; 3] {
@@ -133,9 +145,7 @@ fn cross(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
 /// Rows that take a vector of the world to its shares along three axes.
 fn inverted([a, b, c]: [[f64; 3]; 3]) -> Option<[[f64; 3]; 3]> {
     let determinant = dot(a, cross(b, c));
-    let volume: f64 = [a, b, c].iter().map(|axis| dot(*axis, *axis).sqrt()).product();
-    let is_solid = determinant.is_finite() && determinant.abs() > MIN_DETERMINANT * volume;
-    is_solid
+    (determinant.is_finite() && solidity([a, b, c]).abs() > MIN_SOLIDITY)
         .then(|| [cross(b, c), cross(c, a), cross(a, b)].map(|row| row.map(|v| v / determinant)))
 }
 
@@ -196,5 +206,6 @@ mod tests {
         assert_near(VoxelMap::between(&line, &line).unwrap().at([7, 0, 0]), [7.0, 0.0, 0.0]);
         let plane = [[1.0, 2.0, 0.0, 0.0], [1.0, 2.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
         assert_eq!(VoxelMap::between(&flat, &plane), None);
+        assert!((solidity_of(&line).abs() - 1.0).abs() < 1e-12 && solidity_of(&plane) == 0.0);
     }
 }

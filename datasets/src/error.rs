@@ -480,6 +480,17 @@ fn counted(counts: &BTreeMap<u16, usize>) -> String {
     parts.join(", ")
 }
 
+/// An error and its causes in one line, outermost first.
+pub(crate) fn messages(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text += &format!(": {cause}");
+        next = cause.source();
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,8 @@ mod grid;
 pub mod jsrt;
 pub mod phantom;
 pub mod picture;
+#[cfg(test)]
+mod published;
 mod random;
 pub mod raster;
 pub mod riga;

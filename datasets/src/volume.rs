@@ -17,7 +17,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::{DatasetsError, Grid, Image, Mask, Spacing, affine::steps};
+use crate::{DatasetsError, Grid, Image, Mask, Spacing, affine::solidity_of};
 
 pub use crate::affine::Affine;
 pub use error::VolumeError;
@@ -86,26 +86,7 @@ const MIN_DETERMINANT: f64 = 1e-3;
 
 /// Refuses axes that lie in a plane; an axis of length 0, which only one voxel can have, is taken upright to the others.
 fn check_independent(affine: &Affine) -> Result<(), VolumeError> {
-    let lengths = steps(affine);
-    let axis = |axis: usize| {
-        let length = lengths[2 - axis];
-        affine.map(|row| if length > 0.0 { row[axis] / length } else { 0.0 })
-    };
-    let [x, y, z] = [axis(0), axis(1), axis(2)];
-    let cross = |a: [f64; 3], b: [f64; 3]| {
-        [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
-    };
-    let dot = |a: [f64; 3], b: [f64; 3]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    let [upright_x, upright_y, upright_z] = [cross(y, z), cross(z, x), cross(x, y)];
-    let is_absent = |axis: usize| lengths[2 - axis] == 0.0;
-    let determinant = match [0, 1, 2].map(is_absent) {
-        [false, false, false] => dot(x, upright_x),
-        [true, false, false] => dot(upright_x, upright_x).sqrt(),
-        [false, true, false] => dot(upright_y, upright_y).sqrt(),
-        [false, false, true] => dot(upright_z, upright_z).sqrt(),
-        // Two axes of one voxel each leave a row of voxels, which has a place.
-        _ => 1.0,
-    };
+    let determinant = solidity_of(affine);
     if determinant.abs() >= MIN_DETERMINANT {
         Ok(())
     } else {

@@ -1,38 +1,16 @@
 //! Files that other programs wrote, and series drawn here with everything that is wrong with real ones.
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use std::{env, error::Error, fs};
+use std::fs;
 
 use super::{
     drawn::{DrawnFile, NAME},
     *,
 };
-
-/// A folder of the test data; `None`, said aloud, when it is not there.
-#[allow(clippy::print_stderr, reason = "a test that had nothing to check says so")]
-fn data(name: &str) -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let folder = env::var_os("PIPELINE_TEST_DATA").map_or(default, PathBuf::from).join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no {}; set PIPELINE_TEST_DATA", folder.display());
-    None
-}
+use crate::{error::messages, published::published};
 
 fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dicom/vectors")
-}
-
-/// Every message of an error and its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text += &format!(": {error}");
-        next = error.source();
-    }
-    text
 }
 
 fn checksum(values: impl Iterator<Item = f32>) -> String {
@@ -109,7 +87,7 @@ const REFUSED: [(&str, &str); 60] = [
 /// Number for number what pydicom reads, or a refusal that says why; expected values by `tests/python/dicom_vectors.py`.
 #[test]
 fn numbers_are_those_of_pydicom() {
-    let theirs = data("dicom_conformance");
+    let theirs = published("dicom_conformance");
     let (mut n_read, mut n_refused) = (0, 0);
     let mut wrong = Vec::new();
     for line in include_str!("vectors/files.txt").lines() {
@@ -125,8 +103,8 @@ fn numbers_are_those_of_pydicom() {
         };
         let reason = REFUSED.iter().find(|(refused, _)| *refused == name).map(|(_, reason)| reason);
         match (read_series(&[path]), reason) {
-            (Err(error), Some(reason)) if chain(&error).contains(reason) => n_refused += 1,
-            (Err(error), _) => wrong.push(format!("{name}: {}", chain(&error))),
+            (Err(error), Some(reason)) if messages(&error).contains(reason) => n_refused += 1,
+            (Err(error), _) => wrong.push(format!("{name}: {}", messages(&error))),
             (Ok(_), Some(_)) => wrong.push(format!("{name} was read")),
             (Ok(series), None) => {
                 let [_, rows, columns] = series.channels[0].image.shape();
@@ -185,7 +163,7 @@ fn check_series(name: &str, series: &Series) {
 /// Voxels, spacing and affine of three series by SimpleITK, whatever the order of their files.
 #[test]
 fn series_lie_where_simpleitk_sees_them() {
-    let Some(root) = data("ibsi_sts_mr") else { return };
+    let Some(root) = published("ibsi_sts_mr") else { return };
     for name in ["STS_002", "STS_008", "STS_025"] {
         let mut paths = slices_of(&root.join("dicom").join(name).join("MR_T1/image"));
         let series = read_series(&paths).unwrap();
@@ -199,7 +177,7 @@ fn series_lie_where_simpleitk_sees_them() {
 /// The same image as NIfTI by the authors of the set, voxel for voxel.
 #[test]
 fn a_series_is_the_nifti_that_its_authors_made_of_it() {
-    let Some(root) = data("ibsi_sts_mr") else { return };
+    let Some(root) = published("ibsi_sts_mr") else { return };
     let nifti = root.join("nifti/STS_025/MR_T1_image.nii.gz");
     let theirs = crate::volume::read_volume(&nifti).unwrap();
     let series = read_series(&slices_of(&root.join("dicom/STS_025/MR_T1/image"))).unwrap();
@@ -257,7 +235,7 @@ fn stack(heights: &[f64]) -> Vec<DrawnFile> {
 }
 
 fn refused(files: &[DrawnFile]) -> String {
-    chain(&Folder::of(files).read().unwrap_err())
+    messages(&Folder::of(files).read().unwrap_err())
 }
 
 #[test]
@@ -408,7 +386,7 @@ fn stored_bits_become_numbers() {
             file.number(0x0028, 0x0010, if change.1 == "2000000" { 60_000 } else { 2 });
             file.text(0x0028, change.0, "DS", change.1);
         });
-        let text = chain(&found.unwrap_err());
+        let text = messages(&found.unwrap_err());
         assert!(text.contains(expected) && !text.contains(NAME), "{change:?}: {text}");
     }
     for (element, number, expected) in [
@@ -420,7 +398,7 @@ fn stored_bits_become_numbers() {
         let found = values(&|file| {
             file.number(0x0028, element, number);
         });
-        let text = chain(&found.unwrap_err());
+        let text = messages(&found.unwrap_err());
         assert!(text.contains(expected), "{text}");
     }
 }
@@ -480,14 +458,14 @@ fn hostile_structure_is_refused_without_harm() {
     let open = b"\x00\x52\x29\x92SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff";
     let unknown = b"\x09\0\x01\0SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff";
     for nested in [&open[..], unknown] {
-        let text = chain(&read(&[&start[..], &nested.repeat(100_000)].concat()).unwrap_err());
+        let text = messages(&read(&[&start[..], &nested.repeat(100_000)].concat()).unwrap_err());
         assert!(text.contains("nested more than 32 deep"), "{text}");
     }
     let long = [&start[..], b"\x10\0\x10\0OB\0\0\xf0\xff\xff\xff"].concat();
-    let text = chain(&read(&long).unwrap_err());
+    let text = messages(&read(&long).unwrap_err());
     assert!(text.contains("data element (0010,0010) ends at byte"), "{text}");
     let twice = [good.clone(), good[good.len() - 20..].to_vec()].concat();
-    let text = chain(&read(&twice).unwrap_err());
+    let text = messages(&read(&twice).unwrap_err());
     assert!(text.contains("`PixelData` must be one: found two"), "{text}");
 }
 
@@ -508,7 +486,7 @@ fn messages_never_tell_who_it_is() {
         }
         fs::write(&path, &bytes).unwrap();
         if let Err(error) = read_series(std::slice::from_ref(&path)) {
-            let text = format!("{} {error:?}", chain(&error));
+            let text = format!("{} {error:?}", messages(&error));
             assert!(!text.contains(NAME), "{text}");
             n_refused += 1;
         } else {

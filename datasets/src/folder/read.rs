@@ -10,6 +10,7 @@ use super::{
 use crate::{
     CaseImage, CaseLabel, DatasetsError, Grid, Image, Mask, SourceKind, Spacing, Split,
     dicom::Series,
+    error::messages,
     raster::{self, Model, Raster, read_raster},
     volume::{self, Affine, read_frames, read_volume},
 };
@@ -325,20 +326,14 @@ impl Geometry {
 
 /// An error with its causes.
 fn chain(error: &DatasetsError) -> String {
-    let mut text = String::new();
-    let mut next: Option<&dyn std::error::Error> = Some(error);
     // The first message names the file with its folder, which the row has and other machines do not.
-    if let DatasetsError::Volume { .. }
-    | DatasetsError::Picture { .. }
-    | DatasetsError::Dicom { .. } = error
-    {
-        next = std::error::Error::source(error);
-    }
-    while let Some(error) = next {
-        text = if text.is_empty() { error.to_string() } else { format!("{text}: {error}") };
-        next = error.source();
-    }
-    text
+    let first: Option<&dyn std::error::Error> = match error {
+        DatasetsError::Volume { .. }
+        | DatasetsError::Picture { .. }
+        | DatasetsError::Dicom { .. } => std::error::Error::source(error),
+        _ => Some(error),
+    };
+    first.map(messages).unwrap_or_default()
 }
 
 fn is_picture(path: &Path) -> bool {

@@ -1,7 +1,7 @@
 //! Folders made here, and data sets that others made.
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use std::{collections::BTreeMap, env, fs};
+use std::{collections::BTreeMap, fs};
 
 use super::*;
 use crate::{
@@ -9,20 +9,9 @@ use crate::{
     dicom::drawn::{DrawnFile, NAME},
     mask,
     picture::{image_png, mask_png},
+    published::published,
     volume::{NiftiVersion, NiftiVoxel, Volume, write_nifti},
 };
-
-/// A folder of the test data; `None`, said aloud, when it is not there.
-#[allow(clippy::print_stderr, reason = "a test that had nothing to check says so")]
-fn data(name: &str) -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let folder = env::var_os("PIPELINE_TEST_DATA").map_or(default, PathBuf::from).join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no {}; set PIPELINE_TEST_DATA", folder.display());
-    None
-}
 
 fn patterns(image: &str, label: Option<&str>, truth: Option<&str>) -> Layout {
     Layout::Patterns(LayoutPatterns {
@@ -92,7 +81,7 @@ fn mean_dice(cases: &[FolderCase]) -> (f64, usize) {
 /// Facts of the data set: 39 slices of 128 x 128, seven raters, areas of case 1, mean Dice of all pairs 0.856.
 #[test]
 fn seven_raters_of_brain_growth() {
-    let Some(root) = data("qubiq_brain_growth") else { return };
+    let Some(root) = published("qubiq_brain_growth") else { return };
     let layout = patterns("{case}/image.png", Some("{case}/rater{rater}.png"), None);
     let found = read(&root, &layout, &foreground("growth"), &[]);
     assert_eq!(found.listing.raters, [1, 2, 3, 4, 5, 6, 7].map(|n| format!("rater{n}")));
@@ -108,7 +97,7 @@ fn seven_raters_of_brain_growth() {
 /// Facts of the data set: 28 films of 999 x 960 in colour, two observers, Dice 0.777; areas of the first film.
 #[test]
 fn two_observers_of_chase_db1() {
-    let Some(root) = data("chase_db1_28") else { return };
+    let Some(root) = published("chase_db1_28") else { return };
     let files = files_under(&root).unwrap();
     let structures = foreground("vessel");
     let listing = list(&files, &Layout::ChaseDb1, &structures, Wanted::default()).unwrap();
@@ -134,7 +123,7 @@ fn two_observers_of_chase_db1() {
 /// Facts of the data set: image 118 has no label, labels 10 and 281 no image, labels 0, 1 and 2, equal geometry.
 #[test]
 fn the_traps_of_hippocampus_are_reported_and_nothing_else() {
-    let Some(root) = data("msd_hippocampus") else { return };
+    let Some(root) = published("msd_hippocampus") else { return };
     let layout = patterns("images/{case}", None, Some("labels/{case}"));
     let structures = structures(&[
         ("anterior", LabelValues::Listed(vec![1])),
@@ -156,7 +145,7 @@ fn the_traps_of_hippocampus_are_reported_and_nothing_else() {
 /// Facts of the data set: 49 pairs of equal geometry, and two masks whose image is absent; a subset may be at hand.
 #[test]
 fn tumours_of_ibsi_pair_with_their_images() {
-    let Some(root) = data("ibsi_sts_mr") else { return };
+    let Some(root) = published("ibsi_sts_mr") else { return };
     let layout =
         patterns("nifti/{case}/MR_T1_image.nii.gz", None, Some("nifti/{case}/MR_T1_mask.nii.gz"));
     let found = read(&root, &layout, &foreground("tumour"), &[]);
@@ -176,7 +165,7 @@ fn tumours_of_ibsi_pair_with_their_images() {
 /// Facts of the data set: the labels of `unet` sum to 262349, those of `resunet` to 262120.
 #[test]
 fn two_algorithms_of_brats_are_raters() {
-    let Some(root) = data("labelfusion_brats") else { return };
+    let Some(root) = published("labelfusion_brats") else { return };
     let layout = patterns("baseline_{case}.nii.gz", Some("{rater}.nii.gz"), None);
     let files = files_under(&root).unwrap();
     let structures = structures(&[

@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use std::{env, fs};
+use std::fs;
 
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, Rgba, RgbaImage};
 use rayon::prelude::*;
 
 use super::*;
+use crate::published::published;
 
 /// Mean share of the film that both lungs take in the 247 masks of SCR, and how far off a copy may be.
 const LUNG_SHARE: f64 = 0.304;
@@ -183,15 +184,8 @@ fn the_repack_is_read_and_its_defects_refused() {
 }
 
 #[test]
-#[allow(clippy::print_stderr, reason = "a test that had nothing to check says so")]
 fn the_real_repack_has_247_films_with_the_known_lungs() {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let root =
-        env::var_os("PIPELINE_TEST_DATA").map_or(default, PathBuf::from).join("jsrt_scr_256");
-    if !root.is_dir() {
-        eprintln!("skipped: no JSRT films under {}; set PIPELINE_TEST_DATA", root.display());
-        return;
-    }
+    let Some(root) = published("jsrt_scr_256") else { return };
     let listing = list(&root, &JsrtStructure::ALL).unwrap();
     let count =
         |split| listing.entries.iter().filter(|entry| entry.published_split == Some(split)).count();

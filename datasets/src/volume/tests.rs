@@ -2,23 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
 };
 
 use super::*;
-
-/// A folder of the test data; `None`, said aloud, when it is not there.
-#[allow(clippy::print_stderr, reason = "a test that had nothing to check says so")]
-fn folder(name: &str) -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let folder = env::var_os("PIPELINE_TEST_DATA").map_or(default, PathBuf::from).join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no {}; set PIPELINE_TEST_DATA", folder.display());
-    None
-}
+use crate::published::published;
 
 fn volume_error(error: DatasetsError) -> VolumeError {
     match error {
@@ -80,7 +69,7 @@ fn random_damage_never_panics() {
 
 #[test]
 fn files_of_nibabel_are_read_or_refused_for_a_reason() {
-    let Some(folder) = folder("nifti_conformance") else { return };
+    let Some(folder) = published("nifti_conformance") else { return };
     let shape_of = |name: &str| {
         let volume = read_nifti(&folder.join(name)).unwrap();
         (volume.image.shape(), volume.spacing.millimetres())
@@ -143,7 +132,7 @@ fn singular_affines_are_refused() {
 /// Facts of `functional.nii`: stored `i16`, slope 0.07540696859359741, intercept 3100.76171875.
 #[test]
 fn scaling_is_applied_and_missing_values_stay() {
-    let Some(folder) = folder("nifti_conformance") else { return };
+    let Some(folder) = published("nifti_conformance") else { return };
     let frames = read_nifti_frames(&folder.join("functional.nii")).unwrap();
     let bytes = fs::read(folder.join("functional.nii")).unwrap();
     let first = f64::from(i16::from_le_bytes([bytes[352], bytes[353]]));
@@ -157,7 +146,7 @@ fn scaling_is_applied_and_missing_values_stay() {
 /// Facts of the data set: 45 x 120 x 21 voxels, a lesion of 143 voxels with mean 131 inside and 63 outside.
 #[test]
 fn volumes_of_pyradiomics_have_their_known_facts() {
-    let Some(folder) = folder("pyradiomics_volumes") else { return };
+    let Some(folder) = published("pyradiomics_volumes") else { return };
     let image = read_volume(&folder.join("breast1_image.nrrd")).unwrap();
     let label = read_volume(&folder.join("breast1_label.nrrd")).unwrap();
     assert_eq!(image.image.shape(), [21, 120, 45]);
@@ -189,7 +178,7 @@ fn volumes_of_pyradiomics_have_their_known_facts() {
 
 #[test]
 fn real_volumes_survive_writing() {
-    let Some(folder) = folder("msd_hippocampus") else { return };
+    let Some(folder) = published("msd_hippocampus") else { return };
     let target = tempfile::tempdir().unwrap();
     let path = target.path().join("copy.nii.gz");
     let mut n_read = 0;
@@ -210,7 +199,7 @@ fn real_volumes_survive_writing() {
 
 #[test]
 fn a_damaged_byte_of_a_real_file_is_found() {
-    let Some(folder) = folder("nifti_conformance") else { return };
+    let Some(folder) = published("nifti_conformance") else { return };
     let target = tempfile::tempdir().unwrap();
     let path = target.path().join("damaged.nii.gz");
     let good = fs::read(folder.join("standard.nii.gz")).unwrap();
@@ -239,7 +228,7 @@ fn a_damaged_byte_of_a_real_file_is_found() {
 /// Voxel for voxel what nibabel reads, or a refusal; expected values by `tests/python/nibabel_voxels.py`.
 #[test]
 fn voxels_are_those_of_nibabel() {
-    let Some(folder) = folder("nifti_conformance") else { return };
+    let Some(folder) = published("nifti_conformance") else { return };
     let (mut read, mut refused) = (Vec::new(), Vec::new());
     for line in include_str!("nibabel.txt").lines() {
         let words: Vec<&str> = line.split(' ').collect();

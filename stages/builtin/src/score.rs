@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     kinds::{Scores, TestLabels},
-    shards::{ShardsError, check_place, labels, refused},
+    shards::{ShardsError, check_place, labels, refused, write_table},
     unit::LengthUnit,
 };
 
@@ -125,8 +125,7 @@ impl Stage for Score {
             table.push(row).map_err(refused)?;
         }
         let scores = &outputs.scores;
-        let content = table.write_parquet(&scores.path("scores.parquet")).map_err(refused)?;
-        scores.content("scores.parquet", content);
+        write_table(scores, "scores.parquet", &table)?;
         table.write_json_lines(&scores.path("scores.jsonl")).map_err(refused)
     }
 }

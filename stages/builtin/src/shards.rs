@@ -7,6 +7,7 @@ use datasets::{
     shard::{
         image_heads, label_heads, read_image, read_label, read_labels, write_images, write_labels,
     },
+    table::Table,
 };
 use engine::{Ctx, Input, Out, StageError};
 use thiserror::Error;
@@ -293,6 +294,13 @@ pub(crate) fn write_json<K>(
 ) -> Result<(), StageError> {
     let bytes = serde_json::to_vec_pretty(value).map_err(StageError::new)?;
     out.write(part, &bytes)
+}
+
+/// Writes a table as a Parquet part whose stated content is that of its rows.
+pub(crate) fn write_table<K>(out: &Out<K>, part: &str, table: &Table) -> Result<(), StageError> {
+    let content = table.write_parquet(&out.path(part)).map_err(refused)?;
+    out.content(part, content);
+    Ok(())
 }
 
 /// Reads a JSON part.

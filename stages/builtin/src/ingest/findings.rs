@@ -1,4 +1,4 @@
-//! What [`super::folder`] does with the findings of a data set: compares cases, decides and reports.
+//! What becomes of the findings of a data set: cases are compared, and it is decided and reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,13 +6,13 @@ use datasets::{
     DatasetsError, Split,
     folder::{Finding, FindingCode, FolderCase, Severity, table},
 };
-use engine::{Out, StageError};
+use engine::{Ctx, Out, StageError};
 use serde_json::json;
 use thiserror::Error;
 
 use crate::{
     kinds::IngestReport,
-    shards::{refused, write_json},
+    shards::{refused, write_json, write_table},
 };
 
 /// A data set that cannot be used as it is.
@@ -70,7 +70,7 @@ impl Written {
 }
 
 /// What shows only beside other cases: images that occur twice, and channels that others do not have.
-pub(super) fn compare(cases: &[Written]) -> Vec<Finding> {
+fn compare(cases: &[Written]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut seen: BTreeMap<[u8; 32], &Written> = BTreeMap::new();
     for case in cases {
@@ -97,6 +97,25 @@ pub(super) fn compare(cases: &[Written]) -> Vec<Finding> {
     findings
 }
 
+/// What a data set comes to: its findings are logged, judged and reported.
+///
+/// # Errors
+/// [`Findings`] that are not allowed, and a split of which no case is left.
+pub(super) fn conclude(
+    found: [Vec<Finding>; 2],
+    cases: &[Written],
+    allow: &[FindingCode],
+    report: &Out<IngestReport>,
+    ctx: &Ctx<'_>,
+) -> Result<(), StageError> {
+    let [listed, read] = found;
+    let all = [listed, read, compare(cases)].concat();
+    all.iter().for_each(|finding| ctx.log(&finding.to_string()));
+    judge(&all, allow)?;
+    check_splits(cases)?;
+    write_report(report, &all)
+}
+
 /// Stops the run for errors that are not allowed.
 pub(super) fn judge(findings: &[Finding], allow: &[FindingCode]) -> Result<(), StageError> {
     let is_fatal = |finding: &&Finding| {
@@ -114,7 +133,7 @@ pub(super) fn judge(findings: &[Finding], allow: &[FindingCode]) -> Result<(), S
 }
 
 /// Refuses a split whose cases were all dropped.
-pub(super) fn check_splits(cases: &[Written]) -> Result<(), StageError> {
+fn check_splits(cases: &[Written]) -> Result<(), StageError> {
     let empty = |split: &Split| !cases.iter().any(|case| case.split == *split);
     let patients: BTreeSet<&str> = cases.iter().map(|case| case.patient.as_str()).collect();
     match Split::ALL.into_iter().find(empty) {
@@ -128,13 +147,9 @@ pub(super) fn check_splits(cases: &[Written]) -> Result<(), StageError> {
 }
 
 /// Writes the report.
-pub(super) fn write_report(
-    out: &Out<IngestReport>,
-    findings: &[Finding],
-) -> Result<(), StageError> {
+fn write_report(out: &Out<IngestReport>, findings: &[Finding]) -> Result<(), StageError> {
     let table = table(findings).map_err(refused)?;
-    let content = table.write_parquet(&out.path("report.parquet")).map_err(refused)?;
-    out.content("report.parquet", content);
+    write_table(out, "report.parquet", &table)?;
     table.write_json_lines(&out.path("report.jsonl")).map_err(refused)?;
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     findings.iter().for_each(|finding| *counts.entry(finding.code.name()).or_default() += 1);

@@ -11,33 +11,32 @@ use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use datasets::{
     CaseImage, CaseLabel, CasePatient, DatasetsError, Spacing, SplitSizes,
     folder::{
         Entry, Finding, FindingCode, LabelValues, Layout, Listing, Metadata, ReadOptions,
-        SourceFile, Wanted, files_under, has_slices, list, read_case, with_voxels,
+        SourceFile, Wanted, has_slices, list, read_case, with_voxels,
     },
     shard::{ShardPart, shard_parts},
     split_cases,
     table::{Cell, Kind, Table},
 };
 use engine::{Ctx, External, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
     channel::row_id,
-    findings::{Written, check_splits, compare, judge, write_report},
+    files::{declared, each_part, external, files_of},
+    findings::{Written, conclude, judge},
     sixteen,
 };
 use crate::{
     kinds::{Annotations, CaseTable, ChannelImages, Images, IngestReport, Labels},
-    shards::{refused, write_images_as, write_labels_as},
+    shards::{refused, write_images_as, write_labels_as, write_table},
 };
 
 /// Settings of [`Folder`].
@@ -147,17 +146,14 @@ impl Stage for Folder {
     }
 
     fn externals(config: &FolderConfig, project: &Path) -> Result<Vec<External>, StageError> {
-        let root = project.join(&config.root);
-        let files = files_under(&root).map_err(|error| {
-            refused(error).hint("set the data set's folder with `--set CELL.root=FOLDER`")
-        })?;
+        let files = files_of(&project.join(&config.root))?;
         let listing = listed(config, &files)?;
         if listing.files.is_empty() {
             return Err(StageError::new(FolderFault::NoCase { n_files: files.len() }));
         }
         let described = files.iter().filter(|file| is_metadata(config, file)).cloned();
         let all = described.chain(listing.files.iter().flat_map(with_voxels));
-        Ok(all.map(|SourceFile { name, path }| External { name, path }).collect())
+        Ok(all.map(external).collect())
     }
 
     fn resources(_: &FolderConfig) -> Resources {
@@ -171,21 +167,14 @@ impl Stage for Folder {
         outputs: &FolderOutputs,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let own = |external: &External| SourceFile {
-            name: external.name.clone(),
-            path: external.path.clone(),
-        };
-        let files: Vec<SourceFile> = ctx.externals().iter().map(own).collect();
+        let files = declared(ctx);
         let structures = structures(config, &files)?;
         let listing = listed(config, &files)?;
         let work = Work { config, structures: &structures, listing: &listing, outputs };
         let (cases, findings) = work.read(ctx)?;
-        let all = [listing.findings.clone(), findings, compare(&cases)].concat();
-        all.iter().for_each(|finding| ctx.log(&finding.to_string()));
-        judge(&all, &config.allow)?;
-        check_splits(&cases)?;
-        write_report(&outputs.report, &all)?;
-        write_table(&outputs.cases, &config.dataset, &cases)
+        let found = [listing.findings.clone(), findings];
+        conclude(found, &cases, &config.allow, &outputs.report, ctx)?;
+        write_cases(&outputs.cases, &config.dataset, &cases)
     }
 }
 
@@ -247,14 +236,7 @@ impl Work<'_> {
         let marked = splits.iter().map(|(case, split)| (case.as_str(), *split));
         let target = self.config.shard_cases.unwrap_or(default);
         let parts = shard_parts(marked, target).map_err(refused)?;
-        let n_done = AtomicUsize::new(0);
-        let read = parts.par_iter().map(|part| {
-            let written = self.part(part)?;
-            let n_done = n_done.fetch_add(1, Ordering::Relaxed) + 1;
-            ctx.progress(n_done as f64 / parts.len() as f64, &part.name);
-            Ok(written)
-        });
-        let parts = read.collect::<Result<Vec<_>, StageError>>()?;
+        let parts = each_part(&parts, ctx, |part| self.part(part))?;
         let (cases, findings): (Vec<Vec<Written>>, Vec<_>) = parts.into_iter().unzip();
         let (cases, mut findings) = (cases.into_iter().flatten().collect(), findings.concat());
         findings.sort_by(|a, b| (&a.case, a.code, &a.source).cmp(&(&b.case, b.code, &b.source)));
@@ -315,7 +297,7 @@ impl Work<'_> {
     }
 }
 
-fn write_table(out: &Out<CaseTable>, dataset: &str, cases: &[Written]) -> Result<(), StageError> {
+fn write_cases(out: &Out<CaseTable>, dataset: &str, cases: &[Written]) -> Result<(), StageError> {
     let texts = ["case_id", "patient", "dataset", "split"].map(|name| (name, Kind::Text));
     let axes = ["slices", "rows", "columns"].map(|name| (name, Kind::Integer));
     let columns: Vec<_> = texts.into_iter().chain(axes).collect();
@@ -324,7 +306,5 @@ fn write_table(out: &Out<CaseTable>, dataset: &str, cases: &[Written]) -> Result
         let texts = [case.as_str(), patient, dataset, split.name()].map(Cell::from);
         table.push(texts.into_iter().chain(shape.map(Cell::from)).collect()).map_err(refused)?;
     }
-    let content = table.write_parquet(&out.path("cases.parquet")).map_err(refused)?;
-    out.content("cases.parquet", content);
-    Ok(())
+    write_table(out, "cases.parquet", &table)
 }

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::shards::refused;
 
-use super::{IngestOutputs, sixteen, write_cases};
+use super::{IngestOutputs, files::ROOT_HINT, sixteen, write_cases};
 
 /// Settings of [`Jsrt`].
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -82,9 +82,8 @@ impl Stage for Jsrt {
 
     fn externals(config: &JsrtConfig, project: &Path) -> Result<Vec<External>, StageError> {
         let root = project.join(&config.root);
-        let listing = list(&root, &config.structures).map_err(|error| {
-            StageError::new(error).hint("set the data set's folder with `--set CELL.root=FOLDER`")
-        })?;
+        let listing = list(&root, &config.structures)
+            .map_err(|error| StageError::new(error).hint(ROOT_HINT))?;
         let name = |path: &Path| {
             let relative = path.strip_prefix(&root).unwrap_or(path);
             relative

@@ -1,6 +1,7 @@
 //! Cases from outside: images and reference masks, divided into splits and shards.
 
 pub mod channel;
+mod files;
 mod findings;
 pub mod folder;
 pub mod jsrt;
@@ -21,7 +22,7 @@ use engine::{Out, StageError, outputs};
 
 use crate::{
     kinds::{CaseTable, Images, Labels},
-    shards::{refused, write_images_as, write_labels_as},
+    shards::{refused, write_images_as, write_labels_as, write_table},
 };
 
 outputs! {
@@ -63,10 +64,10 @@ pub fn write_cases(
         write_images_as(&outputs.images, &name, &images)?;
         write_labels_as(&outputs.truth, &name, &labels)?;
     }
-    write_table(outputs, cases, details)
+    write_rows(outputs, cases, details)
 }
 
-fn write_table(
+fn write_rows(
     outputs: &IngestOutputs,
     cases: &[(CaseImage, Vec<CaseLabel>, Vec<Cell>)],
     details: &[(&str, Kind)],
@@ -81,8 +82,5 @@ fn write_table(
         let row = texts.into_iter().chain([split]).chain(cells.iter().cloned());
         table.push(row.collect()).map_err(refused)?;
     }
-    let path = outputs.cases.path("cases.parquet");
-    let content = table.write_parquet(&path).map_err(refused)?;
-    outputs.cases.content("cases.parquet", content);
-    Ok(())
+    write_table(&outputs.cases, "cases.parquet", &table)
 }

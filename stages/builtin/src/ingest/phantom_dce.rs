@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     kinds::{CaseTable, Images, Labels},
-    shards::{refused, write_images_as, write_labels_as},
+    shards::{refused, write_images_as, write_labels_as, write_table},
 };
 
 /// Settings of [`PhantomDce`].
@@ -125,9 +125,7 @@ impl Stage for PhantomDce {
                 table.push(case.map(|text| text.as_str().into()).into()).map_err(refused)?;
             }
         }
-        let content = table.write_parquet(&outputs.cases.path("cases.parquet")).map_err(refused)?;
-        outputs.cases.content("cases.parquet", content);
-        Ok(())
+        write_table(&outputs.cases, "cases.parquet", &table)
     }
 }
 

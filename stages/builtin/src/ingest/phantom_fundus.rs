@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     kinds::{CaseTable, Images, Labels},
-    shards::{refused, write_images_as, write_labels_as},
+    shards::{refused, write_images_as, write_labels_as, write_table},
 };
 
 use super::sixteen;
@@ -135,9 +135,7 @@ impl Stage for PhantomFundus {
                 table.push(row).map_err(refused)?;
             }
         }
-        let content = table.write_parquet(&outputs.cases.path("cases.parquet")).map_err(refused)?;
-        outputs.cases.content("cases.parquet", content);
-        Ok(())
+        write_table(&outputs.cases, "cases.parquet", &table)
     }
 }
 

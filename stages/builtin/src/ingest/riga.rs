@@ -12,12 +12,11 @@
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
 };
 
 use datasets::{
     CaseImage, CaseLabel, CasePatient, Image, Mask, SourceKind, Spacing, Split,
-    folder::{Finding, FindingCode, FolderCase, SourceFile, digest, files_under},
+    folder::{Finding, FindingCode, FolderCase, SourceFile, digest},
     hold_out,
     raster::read_raster,
     riga::{
@@ -32,18 +31,18 @@ use imaging::{
     outline::{Nested, OutlineOptions, nested_outlines},
     resample::reduce_area,
 };
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    findings::{Written, check_splits, compare, judge, write_report},
+    files::{declared, each_part, external, files_of},
+    findings::{Written, conclude},
     folder::FolderFault,
     sixteen,
 };
 use crate::{
     kinds::{CaseTable, Images, IngestReport, Labels},
-    shards::{refused, write_images_as, write_labels_as},
+    shards::{refused, write_images_as, write_labels_as, write_table},
 };
 
 /// Structures of the outer and the inner line.
@@ -156,14 +155,11 @@ impl Stage for Riga {
     }
 
     fn externals(config: &RigaConfig, project: &Path) -> Result<Vec<External>, StageError> {
-        let files = files_under(&project.join(&config.root)).map_err(|error| {
-            refused(error).hint("set the data set's folder with `--set CELL.root=FOLDER`")
-        })?;
+        let files = files_of(&project.join(&config.root))?;
         let listing = list(&files);
         if listing.files.is_empty() {
             return Err(StageError::new(FolderFault::NoCase { n_files: files.len() }));
         }
-        let external = |SourceFile { name, path }| External { name, path };
         Ok(listing.files.into_iter().map(external).collect())
     }
 
@@ -178,20 +174,12 @@ impl Stage for Riga {
         outputs: &RigaOutputs,
         ctx: &Ctx<'_>,
     ) -> Result<(), StageError> {
-        let own = |external: &External| SourceFile {
-            name: external.name.clone(),
-            path: external.path.clone(),
-        };
-        let files: Vec<SourceFile> = ctx.externals().iter().map(own).collect();
-        let listing = list(&files);
+        let listing = list(&declared(ctx));
         let work = Work { config, entries: &listing.entries, outputs };
         let (rows, findings) = work.read(ctx)?;
         let written: Vec<Written> = rows.iter().map(|(written, _)| written.clone()).collect();
-        let all = [listing.findings, findings, compare(&written)].concat();
-        all.iter().for_each(|finding| ctx.log(&finding.to_string()));
-        judge(&all, &config.allow)?;
-        check_splits(&written)?;
-        write_report(&outputs.report, &all)?;
+        let found = [listing.findings, findings];
+        conclude(found, &written, &config.allow, &outputs.report, ctx)?;
         write_tables(outputs, &rows)
     }
 }
@@ -228,14 +216,7 @@ impl Work<'_> {
         };
         let marked = self.entries.iter().map(|entry| (entry.id.as_str(), split(entry)));
         let parts = shard_parts(marked, self.config.shard_cases).map_err(refused)?;
-        let n_done = AtomicUsize::new(0);
-        let read = parts.par_iter().map(|part| {
-            let found = self.part(part)?;
-            let n_done = n_done.fetch_add(1, Ordering::Relaxed) + 1;
-            ctx.progress(n_done as f64 / parts.len() as f64, &part.name);
-            Ok(found)
-        });
-        let read = read.collect::<Result<Vec<_>, StageError>>()?;
+        let read = each_part(&parts, ctx, |part| self.part(part))?;
         let (rows, findings): (Vec<Vec<Row>>, Vec<_>) = read.into_iter().unzip();
         let mut findings = findings.concat();
         findings.sort_by(|a, b| (&a.case, &a.source).cmp(&(&b.case, &b.source)));
@@ -461,9 +442,6 @@ fn write_tables(outputs: &RigaOutputs, rows: &[Row]) -> Result<(), StageError> {
             contours.push(texts.into_iter().chain(numbers).collect()).map_err(refused)?;
         }
     }
-    let content = cases.write_parquet(&outputs.cases.path("cases.parquet")).map_err(refused)?;
-    outputs.cases.content("cases.parquet", content);
-    let path = outputs.report.path("contours.parquet");
-    outputs.report.content("contours.parquet", contours.write_parquet(&path).map_err(refused)?);
-    Ok(())
+    write_table(&outputs.cases, "cases.parquet", &cases)?;
+    write_table(&outputs.report, "contours.parquet", &contours)
 }

@@ -11,12 +11,12 @@
 use std::collections::BTreeMap;
 
 use datasets::{
-    Affine, CaseImage, CaseLabel, Mask, Spacing,
+    Affine, CaseImage, CaseLabel, Spacing,
     affine::{of_spacing, regridded},
     shard::{MAX_VOXELS, read_images, read_labels},
 };
 use engine::{Ctx, Input, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
-use imaging::resample::cut;
+use imaging::{morphology::BoundingBox, resample::cut};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +102,7 @@ impl Stage for PadCases {
         };
         let window = |case: &str, shape: [usize; 3]| match &middles {
             Some(middles) => middles.window(config, case, shape),
-            None => Ok(Window::around(shape.map(|n| [0, n]), config.size)),
+            None => Ok(Window::around(whole(shape), config.size)),
         };
         let mut images = Vec::new();
         if let Some(input) = inputs.images.get() {
@@ -121,28 +121,28 @@ impl Stage for PadCases {
     }
 }
 
-/// First and last but one voxel of a box along each axis.
-type Box3 = [[usize; 2]; 3];
+fn whole(shape: [usize; 3]) -> BoundingBox {
+    BoundingBox { start: [0; 3], end: shape }
+}
 
 /// The boxes around which cases are cut.
 struct Middles {
     cell: String,
     /// By case: the shape of the masks and the box around them; the whole case where they are empty.
-    cases: BTreeMap<String, ([usize; 3], Box3)>,
+    cases: BTreeMap<String, ([usize; 3], BoundingBox)>,
 }
 
 impl Middles {
     fn read(input: &Input, shard: &str) -> Result<Self, StageError> {
-        let mut found: BTreeMap<String, ([usize; 3], Option<Box3>)> = BTreeMap::new();
+        let mut found: BTreeMap<String, ([usize; 3], Option<BoundingBox>)> = BTreeMap::new();
         for label in read_labels(input.file(shard)?).map_err(refused)? {
-            let own = bounds(&label.mask);
+            let own = BoundingBox::of(&label.mask);
             let entry = found.entry(label.id).or_insert((label.mask.shape(), None));
             entry.1 = match (entry.1, own) {
-                (Some(all), Some(own)) => Some(joined(all, own)),
+                (Some(all), Some(own)) => Some(all.union(&own)),
                 (all, own) => all.or(own),
             };
         }
-        let whole = |shape: [usize; 3]| shape.map(|n| [0, n]);
         let cases = found
             .into_iter()
             .map(|(case, (shape, bounds))| (case, (shape, bounds.unwrap_or_else(|| whole(shape)))));
@@ -161,28 +161,6 @@ impl Middles {
     }
 }
 
-/// The smallest box that holds two.
-fn joined(a: Box3, b: Box3) -> Box3 {
-    [0, 1, 2].map(|axis| [a[axis][0].min(b[axis][0]), a[axis][1].max(b[axis][1])])
-}
-
-/// The smallest box that holds all foreground; none when there is none.
-fn bounds(mask: &Mask) -> Option<Box3> {
-    let mut found: Option<Box3> = None;
-    let [n_slices, n_rows, _] = mask.shape();
-    for slice in 0..n_slices {
-        for row in 0..n_rows {
-            let columns = mask.row(slice, row);
-            let inside = |&inside: &bool| inside;
-            let ends = columns.iter().position(inside).zip(columns.iter().rposition(inside));
-            let Some((first, last)) = ends else { continue };
-            let own = [[slice, slice + 1], [row, row + 1], [first, last + 1]];
-            found = Some(found.map_or(own, |all| joined(all, own)));
-        }
-    }
-    found
-}
-
 /// The part of a case that is kept.
 struct Window {
     /// Its first voxel; negative where voxels are added before.
@@ -192,9 +170,9 @@ struct Window {
 
 impl Window {
     /// The window of `size` about the middle of a box; of an odd rest the larger half lies after the box.
-    fn around(bounds: Box3, size: [usize; 3]) -> Self {
+    fn around(bounds: BoundingBox, size: [usize; 3]) -> Self {
         let first = [0, 1, 2].map(|axis| {
-            let [start, end] = bounds[axis].map(usize::cast_signed);
+            let [start, end] = [bounds.start, bounds.end].map(|place| place[axis].cast_signed());
             start + (end - start - size[axis].cast_signed()).div_euclid(2)
         });
         Self { first, size }
@@ -236,20 +214,21 @@ mod tests {
         let place_of = [[0.0, -2.0, 0.0, 5.0], [0.5, 0.0, 0.0, -1.0], [0.0, 0.0, 3.0, 9.0]];
         let given =
             CaseLabel { affine: Some(place_of), ..label("a", "x", mask!["# . .", "# # ."]) };
-        let found = Window::around([[0, 1], [0, 2], [0, 3]], [1, 3, 2]).label(given.clone());
+        let found = Window::around(whole([1, 2, 3]), [1, 3, 2]).label(given.clone());
         assert_eq!(found.mask, mask![". .", "# .", "# #"]);
         let there = place(&found.affine.unwrap(), [0.0, 1.0, 0.0]);
         assert_eq!(there, place(&place_of, [0.0, 0.0, 0.0]));
-        let same = Window::around([[0, 1], [0, 2], [0, 3]], [1, 2, 3]).label(given.clone());
+        let same = Window::around(whole([1, 2, 3]), [1, 2, 3]).label(given.clone());
         assert_eq!(same, given);
     }
 
     #[test]
-    fn a_box_holds_all_foreground() {
+    fn the_middle_of_all_foreground_becomes_that_of_the_result() {
         let mask = mask![". . . .", ". # . .", ". . # ."];
-        assert_eq!(bounds(&mask), Some([[0, 1], [1, 3], [1, 3]]));
-        assert_eq!(bounds(&mask![". .", ". ."]), None);
-        let window = Window::around(bounds(&mask).unwrap(), [1, 4, 1]);
+        let bounds = BoundingBox::of(&mask).unwrap();
+        assert_eq!((bounds.start, bounds.end), ([0, 1, 1], [1, 3, 3]));
+        assert_eq!(BoundingBox::of(&mask![". .", ". ."]), None);
+        let window = Window::around(bounds, [1, 4, 1]);
         assert_eq!((window.first, window.size), ([0, 0, 1], [1, 4, 1]));
     }
 

@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use super::primary_trained;
 use crate::{
     kinds::{RaterScores, TestLabels},
-    shards::{ShardsError, labels, refused},
+    shards::{ShardsError, labels, refused, write_table},
 };
 
 /// Settings of [`ScoreRaters`].
@@ -131,8 +131,7 @@ impl Stage for ScoreRaters {
             table.push(row).map_err(refused)?;
         }
         let scores = &outputs.scores;
-        let content = table.write_parquet(&scores.path("raters.parquet")).map_err(refused)?;
-        scores.content("raters.parquet", content);
+        write_table(scores, "raters.parquet", &table)?;
         table.write_json_lines(&scores.path("raters.jsonl")).map_err(refused)
     }
 }

@@ -24,7 +24,11 @@ use super::{
     device::TrainingDevice,
     feed::FeedConfig,
 };
-use crate::{kinds, shards::write_json, trained::in_pool};
+use crate::{
+    kinds,
+    shards::{write_json, write_table},
+    trained::in_pool,
+};
 
 /// Checkpoints that are kept: the newest may be one that a crash has truncated.
 const KEPT_CHECKPOINTS: usize = 2;
@@ -256,8 +260,7 @@ fn write_metrics(
     for epoch in metrics {
         table.push(metrics_row(epoch, sources.len())).map_err(StageError::new)?;
     }
-    let content = table.write_parquet(&out.path("metrics.parquet")).map_err(StageError::new)?;
-    out.content("metrics.parquet", content);
+    write_table(out, "metrics.parquet", &table)?;
     table.write_json_lines(&out.path("metrics.jsonl")).map_err(StageError::new)
 }
 
