@@ -18,6 +18,7 @@
 //! the same name, and the first one wins.
 
 mod publish;
+mod workplace;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,6 +41,8 @@ use crate::{
     process,
     seal::{open_sealed, sealed},
 };
+
+pub(crate) use workplace::{Room, Workplace};
 
 /// What was written or used in this time is never swept away, so that a process may rely on what it has just seen.
 pub(crate) const GRACE: Duration = Duration::from_secs(3600);
@@ -206,16 +209,6 @@ impl Store {
     /// Where a stored file lies.
     pub fn blob(&self, digest: &Digest) -> PathBuf {
         self.place_of("cas", digest)
-    }
-
-    /// A new empty folder for one unit of work.
-    ///
-    /// # Errors
-    /// [`StoreError::Io`] when it cannot be made.
-    pub fn work_folder(&self) -> Result<PathBuf, StoreError> {
-        let path = self.temporary("work");
-        self.disk.make_folders(&path).map_err(StoreError::io("create", &path))?;
-        Ok(path)
     }
 
     /// The folder for checkpoints of a key.

@@ -3,7 +3,7 @@
 //! What differs was made by code that has changed without its VERSION, or by a stage that does not give the same bytes
 //! each time.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, sync::atomic::AtomicBool};
+use std::{collections::BTreeMap, sync::Arc, sync::atomic::AtomicBool};
 
 use serde::Serialize;
 
@@ -15,7 +15,7 @@ use crate::{
     ports::MadeOutput,
     resolve::{Known, Prepared, Resolver, Scope, Step, Unit},
     stage::Ctx,
-    store::{Lookup, Outputs, Store},
+    store::{Lookup, Outputs, Room, Store, Workplace},
     upkeep::{Draw, Share},
 };
 
@@ -117,31 +117,16 @@ fn make(
     unit: &Unit,
     cancelled: &AtomicBool,
 ) -> Result<BTreeMap<String, Digest>, RunError> {
-    let folder = store.work_folder()?;
-    let made = make_in(&folder, store, cell, prepared, unit, cancelled);
-    let _ = store.disk().remove_folder(&folder);
-    made
-}
-
-fn make_in(
-    folder: &Path,
-    store: &Store,
-    cell: &Cell,
-    prepared: &Prepared<'_>,
-    unit: &Unit,
-    cancelled: &AtomicBool,
-) -> Result<BTreeMap<String, Digest>, RunError> {
-    let (out, scratch) = (folder.join("out"), folder.join("scratch"));
     let ports = cell.stage.outputs();
-    for path in ports.iter().map(|port| out.join(port.name)).chain([scratch.clone()]) {
-        store.disk().make_folders(&path).map_err(StoreError::io("create", &path))?;
-    }
+    let mut place = Workplace::new(store);
+    let Room { out, scratch } = place.enter(ports.iter().map(|port| port.name))?;
+    // Not those of the key: the whole of the work is done again.
+    let checkpoints = scratch.with_file_name("checkpoints");
     let ctx = Ctx {
         shard: unit.shard.clone(),
         externals: cell.externals.clone(),
         scratch,
-        // Not those of the key: the whole of the work is done again.
-        checkpoints: folder.join("checkpoints"),
+        checkpoints,
         threads: cell.config.resources.cpus,
         gpus: Vec::new(),
         progress: &|_, _| {},

@@ -21,7 +21,7 @@ use crate::{
     error::RunError,
     events::Event,
     experiment::Cell,
-    lease::{self, Claim, Lease},
+    lease::{self, Badge, Claim, Lease},
     live::{Heart, LiveCell},
     log::Log,
     policy::{FailureClass, Need},
@@ -80,6 +80,7 @@ pub(super) struct Coordinator<'a> {
     /// Units that another run is building.
     awaited: BTreeMap<Place, Unit>,
     next_look: Instant,
+    badge: Badge<'a>,
     leases: BTreeMap<Digest, Lease>,
     renewed: Instant,
     running: usize,
@@ -136,6 +137,7 @@ impl<'a> Coordinator<'a> {
             n_queued: 0,
             awaited: BTreeMap::new(),
             next_look: Instant::now(),
+            badge: Badge::new(resolver.store, &heart.live.run),
             leases: BTreeMap::new(),
             renewed: Instant::now(),
             running: 0,
@@ -194,7 +196,7 @@ impl<'a> Coordinator<'a> {
     #[cfg(feature = "faults")]
     pub(super) fn drive_alone(
         &mut self,
-        worker: &super::Worker<'_>,
+        work: &mut dyn FnMut(Job),
         jobs: &Receiver<Job>,
         news: &Receiver<News>,
     ) -> Result<(), std::io::Error> {
@@ -205,7 +207,7 @@ impl<'a> Coordinator<'a> {
             self.look_for_awaited();
             self.dispatch();
             if let Ok(job) = jobs.try_recv() {
-                worker.work_on(job);
+                work(job);
             } else if self.resolvable.is_empty() && self.ready.is_empty() {
                 if self.awaited.is_empty() {
                     break;
@@ -446,7 +448,7 @@ impl<'a> Coordinator<'a> {
         let (index, store) = (place.0, self.resolver.store);
         let program = self.program_of(index)?;
         let cell = self.cell(index).name.clone();
-        let lease = match store.claim(&unit.key, &self.heart.live.run) {
+        let lease = match self.badge.claim(&unit.key) {
             Claim::Mine(lease) => lease,
             Claim::Theirs(run) => {
                 if let Some(open) = self.open.get_mut(&index).filter(|open| open.left == 1) {

@@ -221,7 +221,11 @@ pub fn run_alone(
             crew;
         let (number, cancelled) = (0, &never);
         let worker = Worker { resolver, run, number, news: news_sender, cancelled, launcher };
-        let waited = state.drive_alone(&worker, &jobs, &news);
+        let mut place = crate::store::Workplace::new(store);
+        let mut work = |job| {
+            worker.work_on(job, &mut place);
+        };
+        let waited = state.drive_alone(&mut work, &jobs, &news);
         waited.map_err(StoreError::io("wait in", store.root()))?;
         Ok(state.end())
     })

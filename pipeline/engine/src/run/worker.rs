@@ -15,14 +15,14 @@ use crossbeam::channel::{Receiver, Sender};
 use crate::{
     action::Action,
     elsewhere::{panic_message, run_elsewhere},
-    error::{RunError, StageError, StoreError},
+    error::{RunError, StageError},
     experiment::Cell,
     log::Log,
     policy::Need,
     ports::{Bound, MadeOutput},
     resolve::{Resolver, Unit},
     stage::Ctx,
-    store::Outputs,
+    store::{Outputs, Room, Workplace},
 };
 
 /// One unit of work with everything that it needs.
@@ -70,37 +70,45 @@ pub(super) struct Worker<'a> {
 impl Worker<'_> {
     /// Works until there are no more jobs.
     pub(super) fn work(&self, jobs: &Receiver<Job>) {
+        let mut place = Workplace::new(self.resolver.store);
         while let Ok(job) = jobs.recv() {
-            if !self.work_on(job) {
+            if !self.work_on(job, &mut place) {
                 return;
             }
         }
     }
 
     /// Does a job; says whether somebody heard of it.
-    pub(super) fn work_on(&self, mut job: Job) -> bool {
+    pub(super) fn work_on(&self, mut job: Job, place: &mut Workplace<'_>) -> bool {
         let started = Instant::now();
         let bound = std::mem::take(&mut job.bound);
-        let result = self.execute(&job, bound);
+        let result = self.execute(&job, bound, place);
         let Job { cell, unit, action: _, bound: _, need, gpus, program: _ } = job;
         let (worker, seconds) = (self.number, started.elapsed().as_secs_f64());
         let done = Done { cell, unit, need, gpus, worker, seconds, result };
         self.news.send(News::Done(Box::new(done))).is_ok()
     }
 
-    fn execute(&self, job: &Job, bound: Bound) -> Result<Arc<Outputs>, RunError> {
+    fn execute(
+        &self,
+        job: &Job,
+        bound: Bound,
+        place: &mut Workplace<'_>,
+    ) -> Result<Arc<Outputs>, RunError> {
         let store = self.resolver.store;
         let cell = &self.resolver.experiment.cells[job.cell];
         let log = Log::new(store, self.run, &cell.name, job.unit.shard.as_deref());
-        let folder = store.work_folder()?;
-        let result = self.stage_outputs(cell, job, bound, &folder, &log);
+        let room = place.enter(cell.stage.outputs().iter().map(|port| port.name));
+        let result = room
+            .map_err(RunError::from)
+            .and_then(|room| self.stage_outputs(cell, job, bound, room, &log));
+        place.leave();
         match &result {
             Ok(_) => {
                 let _ = store.disk().remove_folder(&store.checkpoint_folder(&job.unit.key));
             }
             Err(error) => log.say(&format!("failed ({}): {}", error.class(), chain(error))),
         }
-        let _ = store.disk().remove_folder(&folder);
         result
     }
 
@@ -109,16 +117,11 @@ impl Worker<'_> {
         cell: &Cell,
         job: &Job,
         bound: Bound,
-        folder: &Path,
+        Room { out, scratch }: Room,
         log: &Log<'_>,
     ) -> Result<Arc<Outputs>, RunError> {
         let (store, unit) = (self.resolver.store, &job.unit);
-        let scratch = folder.join("scratch");
         let ports = cell.stage.outputs();
-        let out = folder.join("out");
-        for path in ports.iter().map(|port| out.join(port.name)).chain([scratch.clone()]) {
-            store.disk().make_folders(&path).map_err(StoreError::io("create", &path))?;
-        }
         let started = Instant::now();
         let ctx = Ctx {
             shard: unit.shard.clone(),

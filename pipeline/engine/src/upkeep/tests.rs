@@ -251,7 +251,8 @@ fn space_is_told_by_experiment_and_kind() {
 fn remains_of_processes_that_are_gone_go_at_once() {
     let toy = Toy::new();
     let store = toy.store();
-    let (file, folder) = (store.temporary("manifest"), store.work_folder().unwrap());
+    let (file, folder) = (store.temporary("manifest"), store.temporary("work"));
+    fs::create_dir(&folder).unwrap();
     fs::write(&file, "half").unwrap();
     fs::write(folder.join("output"), "half").unwrap();
     let rename = |path: &Path, from: &str, to: &str| {

@@ -84,13 +84,11 @@ impl Shadow {
 
     /// What a path stands for; a file that a stage has written is met here for the first time.
     fn entry(&mut self, path: &Path) -> Entry {
-        if let Some(name) = self.names.get(path) {
-            return name.now();
+        match self.names.get(path).map(Name::now) {
+            Some(entry) if entry != Entry::Absent => entry,
+            _ if path.is_file() => self.new_file(path),
+            _ => Entry::Absent,
         }
-        if !path.is_file() {
-            return Entry::Absent;
-        }
-        self.new_file(path)
     }
 
     fn new_file(&mut self, path: &Path) -> Entry {
@@ -154,7 +152,8 @@ impl Shadow {
                 self.set(to, entry);
             }
             Step::Rename(from, to) => {
-                let known = self.names.get(from).map(Name::now);
+                let known =
+                    self.names.get(from).map(Name::now).filter(|known| *known != Entry::Absent);
                 // A file that was met for the first time has its new name already.
                 let entry = known.unwrap_or_else(|| self.entry(to));
                 self.set(to, entry);
