@@ -267,7 +267,10 @@ mod plain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::{numbers, on_all_sets};
+    use crate::{
+        bf16,
+        reference::{numbers, on_all_sets},
+    };
 
     #[test]
     fn first_maximum_takes_the_gradient() {
@@ -284,45 +287,78 @@ mod tests {
         assert_eq!(to_input, [0., 6., 8., 0., 0., 0., 0., 0., 0., 0.]);
     }
 
+    /// Compares both passes with loops over the windows.
+    fn check<E: Element>(pool: MaxPool, n_channels: usize, axes: [usize; 4]) {
+        let [batch, slices, rows, columns] = axes;
+        let volume = Volume { batch, slices, rows, columns };
+        // Few different values, so that ties are common; sums of gradients are exact in either format.
+        let few = |len, seed, n: f32| -> Vec<E> {
+            numbers(len, seed).iter().map(|value| E::narrow((value * n).round())).collect()
+        };
+        let input = few(volume.n_pixels() * n_channels, 1, 5.0);
+        let all = plain::Taps::new(pool, volume, n_channels);
+        let len = pool.output_volume(volume).n_pixels() * n_channels;
+        let gradient = few(len, 2, 60.0);
+        let (mut expected, mut to_input) = (vec![E::default(); len], vec![0.0; input.len()]);
+        for at in 0..len {
+            let mut best = (f32::NEG_INFINITY, 0);
+            for tap in all.of(at) {
+                if input[tap].widen() > best.0 {
+                    best = (input[tap].widen(), tap);
+                }
+            }
+            expected[at] = E::narrow(best.0);
+            to_input[best.1] += gradient[at].widen();
+        }
+        let to_input = [0.0, 1.0]
+            .map(|before| to_input.iter().map(|sum| E::narrow(sum + before)).collect::<Vec<E>>());
+        let run = || {
+            let mut output = vec![E::narrow(f32::NAN); len];
+            pool.forward(volume, n_channels, &input, &mut output);
+            let passed = Pooled { input: &input, output: &output, output_gradient: &gradient };
+            let gradients =
+                [(f32::NAN, Write::Replace), (1.0, Write::Add)].map(|(before, write)| {
+                    let mut found = vec![E::narrow(before); input.len()];
+                    pool.input_gradient(volume, n_channels, passed, &mut found, write);
+                    found
+                });
+            (output, gradients)
+        };
+        for found in on_all_sets(run) {
+            assert_eq!(found, (expected.clone(), to_input.clone()), "{pool:?} {volume:?}");
+        }
+    }
+
     #[test]
     fn all_sets_agree_with_plain_loops() {
-        for (window, n_channels, [batch, slices, rows, columns]) in [
+        for (window, n_channels, axes) in [
             ([1, 2, 2], 16, [2, 1, 9, 8]),
             ([1, 2, 2], 5, [3, 1, 4, 6]),
             ([2, 2, 2], 20, [2, 4, 5, 6]),
             ([1, 2, 1], 33, [1, 2, 6, 3]),
             ([1, 2, 2], 64, [2, 1, 40, 30]),
         ] {
-            let (pool, volume) = (MaxPool { window }, Volume { batch, slices, rows, columns });
-            // Few different values, so that ties are common.
-            let input: Vec<f32> = numbers(volume.n_pixels() * n_channels, 1)
-                .iter()
-                .map(|v| (v * 5.0).round())
-                .collect();
-            let all = plain::Taps::new(pool, volume, n_channels);
-            let len = pool.output_volume(volume).n_pixels() * n_channels;
-            let gradient = numbers(len, 2);
-            let (mut expected, mut to_input) = (vec![0.0; len], vec![0.0; input.len()]);
-            for at in 0..len {
-                let mut best = (f32::NEG_INFINITY, 0);
-                for tap in all.of(at) {
-                    if input[tap] > best.0 {
-                        best = (input[tap], tap);
-                    }
-                }
-                expected[at] = best.0;
-                to_input[best.1] += gradient[at];
-            }
-            let run = || {
-                let (mut output, mut found) = (vec![f32::NAN; len], vec![f32::NAN; input.len()]);
-                pool.forward(volume, n_channels, &input, &mut output);
-                let passed = Pooled { input: &input, output: &output, output_gradient: &gradient };
-                pool.input_gradient(volume, n_channels, passed, &mut found, Write::Replace);
-                (output, found)
-            };
-            for found in on_all_sets(run) {
-                assert_eq!(found, (expected.clone(), to_input.clone()), "{window:?}");
-            }
+            check::<f32>(MaxPool { window }, n_channels, axes);
+            check::<bf16>(MaxPool { window }, n_channels, axes);
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            cases: 60,
+            rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+            failure_persistence: None,
+            ..Default::default()
+        })]
+
+        #[test]
+        fn any_shape_agrees_with_plain_loops(
+            window in [1..4_usize, 1..4_usize, 1..4_usize],
+            n_channels in 1..40_usize,
+            axes in [1..3_usize, 1..6_usize, 1..8_usize, 1..10_usize],
+        ) {
+            check::<f32>(MaxPool { window }, n_channels, axes);
+            check::<bf16>(MaxPool { window }, n_channels, axes);
         }
     }
 }

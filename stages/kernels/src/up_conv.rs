@@ -398,4 +398,24 @@ mod tests {
         let sides = [dot(&output, &setup.gradient), dot(&setup.input, &input)];
         assert!((sides[0] - sides[1]).abs() < 1e-4, "{sides:?}");
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig {
+            cases: 40,
+            rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+            failure_persistence: None,
+            ..Default::default()
+        })]
+
+        #[test]
+        fn any_shape_agrees_with_the_definition(
+            stride in [1..4_usize, 1..4_usize, 1..4_usize],
+            in_channels in 1..40_usize,
+            out_channels in 1..40_usize,
+            axes in [1..3_usize, 1..4_usize, 1..5_usize, 1..7_usize],
+        ) {
+            check::<f32>((stride, in_channels, out_channels, axes));
+            check::<bf16>((stride, in_channels, out_channels, axes));
+        }
+    }
 }

@@ -166,35 +166,33 @@ fn expected_gradients<E: Element>(norm: Norm, setup: &Setup<E>, gradient: &[f64]
 }
 
 /// Compares both passes of all kinds with the references.
-fn check_all<E: Element>(tolerance: f64) {
-    for shape in SHAPES {
-        let setup = Setup::<E>::new(shape);
-        for norm in norms(shape[2]) {
-            let what = format!("{} {shape:?} {norm:?}", E::NAME);
-            let output = expected_output(norm, &setup);
-            for found in on_all_sets(|| wide(&setup.apply(norm))) {
-                let error = relative_error(&found, &output);
-                assert!(error < tolerance, "{what}: {error:.1e}");
-            }
-            let [values, scale, shift] = expected_gradients(norm, &setup, &double(&setup.gradient));
-            for (found, to_affine) in on_all_sets(|| setup.gradients(norm)) {
-                let error = relative_error(&wide(&found), &values);
-                assert!(error < tolerance, "{what}, values: {error:.1e}");
-                assert_close(&to_affine[0], &scale, &format!("{what}, scale"));
-                assert_close(&to_affine[1], &shift, &format!("{what}, shift"));
-            }
+fn check<E: Element>(shape: [usize; 3], tolerance: f64) {
+    let setup = Setup::<E>::new(shape);
+    for norm in norms(shape[2]) {
+        let what = format!("{} {shape:?} {norm:?}", E::NAME);
+        let output = expected_output(norm, &setup);
+        for found in on_all_sets(|| wide(&setup.apply(norm))) {
+            let error = relative_error(&found, &output);
+            assert!(error < tolerance, "{what}: {error:.1e}");
+        }
+        let [values, scale, shift] = expected_gradients(norm, &setup, &double(&setup.gradient));
+        for (found, to_affine) in on_all_sets(|| setup.gradients(norm)) {
+            let error = relative_error(&wide(&found), &values);
+            assert!(error < tolerance, "{what}, values: {error:.1e}");
+            assert_close(&to_affine[0], &scale, &format!("{what}, scale"));
+            assert_close(&to_affine[1], &shift, &format!("{what}, shift"));
         }
     }
 }
 
 #[test]
 fn all_kinds_are_those_of_the_definition() {
-    check_all::<f32>(1e-5);
+    SHAPES.into_iter().for_each(|shape| check::<f32>(shape, 1e-5));
 }
 
 #[test]
 fn all_kinds_in_bf16_are_rounded_once() {
-    check_all::<bf16>(BF16_TOLERANCE);
+    SHAPES.into_iter().for_each(|shape| check::<bf16>(shape, BF16_TOLERANCE));
 }
 
 #[test]
@@ -378,4 +376,20 @@ fn folded_weights_need_no_norm() {
     norm.apply_in_place(&mut expected, affine, &NormStatistics::of_running(&mean, &variance));
     let (weights, bias) = fold_norm(&weights, Some(&bias), affine, (&mean, &variance));
     assert_close(&conv(&weights, &bias), &double(&expected), "folded");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: 16,
+        rng_seed: proptest::test_runner::RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..Default::default()
+    })]
+
+    // Fewer pixels leave a gradient that is nothing but the rounding of its terms.
+    #[test]
+    fn any_shape_agrees_with_the_definition(shape in [1..4_usize, 8..80_usize, 1..70_usize]) {
+        check::<f32>(shape, 1e-5);
+        check::<bf16>(shape, BF16_TOLERANCE);
+    }
 }
