@@ -6,6 +6,7 @@
 //! Intensities are in arbitrary units, spacings in millimetres; maps have the shape of the scan.
 
 pub mod breast;
+mod chest_wall;
 mod enhancement;
 mod uptake;
 mod vessels;

@@ -2,7 +2,7 @@
 //!
 //! Source: arXiv 2304.00466v2, IV-A.2, which takes the chest away before anything else; see [`imaging::dce::breast`].
 //! Ports: in `pre`, `early: Images`, optional `mask: Labels` (a breast from elsewhere, with its skin); out `breast: Labels`.
-//! Randomness: none. Cost: a smoothing and two distance transforms a case.
+//! Randomness: none. Cost: smoothings, two distance transforms and the search for the chest wall a case.
 
 use datasets::{CaseImage, CaseLabel, Mask, SourceKind};
 use engine::{Ctx, One, Optional, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
@@ -42,7 +42,7 @@ pub struct FindBreast;
 
 impl Stage for FindBreast {
     const NAME: &'static str = "enhance.breast";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "Finds the breast between skin and chest wall.";
     const PER_SHARD: bool = true;
     type Config = Breast;

@@ -1,15 +1,15 @@
 //! Step 1: the breast, from the skin to the chest wall.
 //!
-//! Source: air and body by the Rayleigh noise of the corners, as in magnitude images; a chest wall behind the sternum as in
-//! Wei et al. (2018). Deviation: the chest wall is a plane at a fixed depth behind the sternum, not an outline fitted to
-//! the image, so an outside mask is better where there is one. Rows go from the front of the patient to the back.
-//! Cost: a smoothing, two distance transforms and a labelling.
+//! Source: air and body by the Rayleigh noise of the corners, as in magnitude images; the chest wall where its muscle is seen,
+//! else a plane behind the sternum as in Wei et al. (2018). An outside mask is better where there is one. Rows go from the
+//! front of the patient to the back.
+//! Cost: two smoothings, two distance transforms, a labelling and the search for the chest wall.
 
 use datasets::{Grid, Image, Mask};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Phases;
+use super::{Phases, chest_wall::chest_wall};
 use crate::{
     ImagingError,
     components::{Components, Connectivity},
@@ -26,7 +26,7 @@ use crate::{
 pub struct Breast {
     /// Rim that is taken off in millimetres, for the skin. Default 3.
     pub rim_mm: f64,
-    /// Depth of the chest wall behind the foremost point of the sternum, in millimetres. Default 10.
+    /// Depth of the chest wall behind the foremost point of the sternum in millimetres, where no muscle is seen. Default 10.
     pub wall_mm: f64,
 }
 
@@ -56,12 +56,17 @@ pub fn find(phases: Phases<'_>, settings: &Breast) -> Result<Mask, ImagingError>
     settings.check()?;
     phases.check()?;
     let mut body = body(phases)?;
-    let [n_slices, _, n_columns] = body.shape();
-    let last = wall_row(&body).map_or(0.0, |row| row as f64 + settings.wall_mm / phases.spacing[1]);
-    for slice in 0..n_slices {
-        for row in (last.max(0.0) as usize)..body.n_rows() {
-            let start = body.index([slice, row, 0]);
-            body.values_mut()[start..start + n_columns].fill(false);
+    let [n_slices, n_rows, n_columns] = body.shape();
+    let wall = chest_wall(phases.pre, &body, phases.spacing)?.unwrap_or_else(|| {
+        let sternum = sternum_row(&body).map_or(0.0, |row| row as f64);
+        let row = (sternum + settings.wall_mm / phases.spacing[1]).max(0.0) as usize;
+        vec![row; n_slices * n_columns]
+    });
+    let values = body.values_mut();
+    for (place, &wall) in wall.iter().enumerate() {
+        let (slice, column) = (place / n_columns, place % n_columns);
+        for row in wall..n_rows {
+            values[(slice * n_rows + row) * n_columns + column] = false;
         }
     }
     Ok(body)
@@ -87,10 +92,12 @@ fn body(phases: Phases<'_>) -> Result<Mask, ImagingError> {
     let mut brightest = phases.pre.clone();
     let pairs = brightest.values_mut().iter_mut().zip(phases.early.values());
     pairs.for_each(|(pre, &early)| *pre = pre.max(early));
-    // Corners before they are smoothed: the mean of Rayleigh noise is 1.2533 times its scale.
-    let noise = corner_mean(&brightest) / 1.2533;
+    // The mean of Rayleigh noise is 1.2533 times its scale, smoothed or not; smoothed, it keeps closer to its mean.
+    let [mean, _] = corners(&brightest);
     smooth(&mut brightest, 1.0, phases.spacing)?;
-    let bright = brightest.map(|&value| f64::from(value) > 5.0 * noise);
+    let [_, deviation] = corners(&brightest);
+    let limit = (mean + 5.0 * deviation).min(5.0 * mean / 1.2533);
+    let bright = brightest.map(|&value| f64::from(value) > limit);
     // The closing must not grow towards the edge of the volume, nor take away what touches it.
     let wide = dilate(&bright, 5.0, phases.spacing);
     let mut closed = erode(&wide, 5.0, phases.spacing, Border::Background);
@@ -101,20 +108,21 @@ fn body(phases: Phases<'_>) -> Result<Mask, ImagingError> {
     Ok(filled_by_slice(&largest.unwrap_or(closed)))
 }
 
-/// Mean of the front corners, a tenth of each axis wide.
-fn corner_mean(image: &Image) -> f64 {
+/// Mean and standard deviation in the front corners, a tenth of each axis wide.
+fn corners(image: &Image) -> [f64; 2] {
     let shape = image.shape();
     let side = shape.map(|length| (length / 10).max(1));
-    let (mut sum, mut n) = (0.0, 0.0);
+    let [mut sum, mut squares, mut n] = [0.0; 3];
     for slice in (0..side[0]).chain(shape[0] - side[0]..shape[0]) {
         for row in 0..side[1] {
             for column in (0..side[2]).chain(shape[2] - side[2]..shape[2]) {
-                sum += f64::from(image.get([slice, row, column]));
-                n += 1.0;
+                let value = f64::from(image.get([slice, row, column]));
+                (sum, squares, n) = (sum + value, squares + value * value, n + 1.0);
             }
         }
     }
-    sum / n
+    let mean = sum / n;
+    [mean, (squares / n - mean * mean).max(0.0).sqrt()]
 }
 
 /// Holes filled in every slice on its own.
@@ -130,7 +138,7 @@ fn filled_by_slice(mask: &Mask) -> Mask {
 }
 
 /// Row of the sternum: the front of the body at the column that halves it, the median over the slices.
-fn wall_row(body: &Mask) -> Option<usize> {
+fn sternum_row(body: &Mask) -> Option<usize> {
     let [n_slices, n_rows, n_columns] = body.shape();
     let mut counts = vec![0_usize; n_columns];
     for line in body.values().chunks_exact(n_columns) {
