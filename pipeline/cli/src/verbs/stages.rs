@@ -90,16 +90,33 @@ fn describe(stage: &dyn DynStage, console: &mut Console<'_>) -> Result<(), CliEr
         table.row(["  ", port.name, port.kind, if port.sharded { "sharded" } else { "" }]);
     }
     section("out", &table, console)?;
+    let keys = keys(stage.schema());
     let mut table = Table::default();
-    for key in keys(stage.schema()) {
+    for key in &keys {
         let default = match &key.default {
             None if key.required => "required".to_owned(),
             None => String::new(),
             Some(value) => format!("default {value}"),
         };
-        table.row(["  ", &key.path, &key.kind, &default, &key.about]);
+        table.row(["  ", &key.path, &shortened(&key.kind), &default, &key.about]);
     }
-    section("config", &table, console)
+    section("config", &table, console)?;
+    // What would make a column of the table too wide stands below it.
+    for key in keys.iter().filter(|key| shortened(&key.kind) != key.kind) {
+        console.line("")?;
+        console.line(format!("{}: {}", key.path, key.kind))?;
+    }
+    Ok(())
+}
+
+/// A kind as long as a column of a table may be: whole, or its first words.
+fn shortened(kind: &str) -> String {
+    const LONGEST: usize = 50;
+    if kind.len() <= LONGEST {
+        return kind.to_owned();
+    }
+    let cut = kind.match_indices(" | ").map(|(at, _)| at).take_while(|at| *at < LONGEST).last();
+    cut.map_or_else(|| kind.to_owned(), |at| format!("{} | …", &kind[..at]))
 }
 
 fn section(title: &str, table: &Table, console: &mut Console<'_>) -> Result<(), CliError> {

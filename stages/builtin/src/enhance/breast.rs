@@ -80,6 +80,12 @@ impl Stage for FindBreast {
                 }
             };
             let inner = inner(&whole, spacing, config).map_err(StageError::new)?;
+            if inner.area() == 0 {
+                let id = &case.id;
+                ctx.log(&format!(
+                    "case `{id}`: no breast was found, so no source says anything there"
+                ));
+            }
             labels.push(label(&case, inner));
         }
         write_label_shard(&outputs.breast, ctx, &labels)
