@@ -102,11 +102,8 @@ impl Texts {
         let (mut is_text, mut is_spoken) = (false, false);
         while let Some(event) = markup.advance()? {
             match (event, markup.name()) {
-                (Event::Text, _) => {
-                    if is_text && !is_spoken {
-                        texts.all.push_str(markup.text());
-                    }
-                }
+                (Event::Text, _) if is_text && !is_spoken => texts.all.push_str(markup.text()),
+                (Event::Text, _) => {}
                 (Event::Start, "t") => is_text = true,
                 (Event::End, "t") => is_text = false,
                 (Event::Start, "rPh") => is_spoken = true,
@@ -156,11 +153,8 @@ fn rows(
     let (mut is_value, mut is_spoken) = (false, false);
     while let Some(event) = markup.advance()? {
         match (event, markup.name()) {
-            (Event::Text, _) => {
-                if is_value && !is_spoken {
-                    row.extend(markup.text())?;
-                }
-            }
+            (Event::Text, _) if is_value && !is_spoken => row.extend(markup.text())?,
+            (Event::Text, _) => {}
             (Event::Start, "row") => row.begin(markup.attribute("r"))?,
             (Event::Start, "c") => row.cell(markup.attribute("r"), markup.attribute("t"))?,
             (Event::Start, "v" | "t") => is_value = true,

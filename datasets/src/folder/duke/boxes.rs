@@ -54,10 +54,11 @@ pub struct Bounds {
     pub(super) side: Option<Side>,
 }
 
+/// Boxes by patients.
+pub(in crate::folder) type PatientBoxes = Vec<(String, Bounds)>;
+
 /// Reads the box of every patient, and what rows are none.
-pub(super) fn read_boxes(
-    file: &SourceFile,
-) -> Result<(Vec<(String, Bounds)>, Vec<Finding>), DatasetsError> {
+pub(super) fn read_boxes(file: &SourceFile) -> Result<(PatientBoxes, Vec<Finding>), DatasetsError> {
     let (mut header, mut rejects) = (Header::new(&NAMES), Rejects::of(file));
     let mut boxes = Vec::new();
     each_row(&file.path, None, |number, cells| {

@@ -179,8 +179,7 @@ fn boxes_and_phases_of_the_tables_meet_their_series() {
             "error `invalid_row` case `` file `{mapping}`: row 27 has no patient and phase (dropped)"
         ),
         format!(
-            "error `missing_rater` case `Breast_MRI_004` source `box` file `{}`: the case has no label by this source \
-             (dropped)",
+            "warning `unpaired_image` case `Breast_MRI_004` file `{}`: no label of this name (dropped)",
             series(4, "4.000000-ax 3d dyn-00041")
         ),
         format!(

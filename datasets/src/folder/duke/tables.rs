@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    boxes::{Bounds, read_boxes},
+    boxes::{PatientBoxes, read_boxes},
     channel,
     clinical::Clinical,
     mapping::{Mapping, Named},
@@ -72,7 +72,7 @@ fn published(root: &Path, stem: &str) -> Option<PathBuf> {
 #[derive(Clone, Debug, Default)]
 pub struct DukeTables {
     /// The table of boxes, and the box of every patient in it.
-    pub(in crate::folder) boxes: Option<(SourceFile, Vec<(String, Bounds)>)>,
+    pub(in crate::folder) boxes: Option<(SourceFile, PatientBoxes)>,
     mapping: Option<Mapping>,
     clinical: Option<Clinical>,
     /// Rows that cannot be used.
