@@ -154,8 +154,8 @@ impl Stage for Folder {
             let wrong = |error: DatasetsError| Refusal::new("spacing_mm", error.to_string());
             Spacing::new(spacing).map_err(wrong)?;
         }
-        let has_tables = config.layout == Layout::Duke;
-        if !has_tables && !(is_default(&config.tables) && config.clinical.is_empty()) {
+        let asks_nothing = is_default(&config.tables) && config.clinical.is_empty();
+        if config.layout != Layout::Duke && !asks_nothing {
             let key = if is_default(&config.tables) { "clinical" } else { "tables" };
             return Err(Refusal::new(key, "only layout `duke` has tables"));
         }
