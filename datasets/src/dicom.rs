@@ -50,8 +50,21 @@ pub struct Series {
     pub seconds: Option<Vec<f64>>,
     /// Whether the files tell distances between pixels; where they do not, spacings are 1 mm.
     pub has_spacing: bool,
+    /// How the files number the slices of the first phase.
+    pub numbering: Numbering,
     /// What somebody should know who uses the images.
     pub notes: Vec<SeriesNote>,
+}
+
+/// How the InstanceNumbers of files, or the frames of one file, run along slices that are sorted by their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbering {
+    /// From the lowest slice up, as one slice does.
+    Up,
+    /// From the highest slice down.
+    Down,
+    /// In no order, or not at all.
+    Unclear,
 }
 
 /// Something unusual about a series that was read.

@@ -23,6 +23,7 @@ use std::{
 use crate::{DatasetsError, dicom, raster, volume};
 
 pub use check::digest;
+pub use duke::{Bounds, DukeTables, TableFiles};
 pub use layout::{Layout, LayoutPatterns, Metadata};
 pub use listing::{Entry, LabelFile, Listing, SourceFile, Wanted, list};
 pub use pattern::{Captured, Pattern, PatternError, Placeholder};

@@ -17,6 +17,7 @@ mod random;
 pub mod raster;
 pub mod riga;
 pub mod shard;
+pub mod sheet;
 mod split;
 pub mod table;
 pub mod volume;

@@ -7,6 +7,7 @@ mod damaged;
 mod data;
 mod dicom;
 mod disk;
+mod duke;
 mod exec;
 mod geometry;
 mod golden;

@@ -23,6 +23,7 @@ use datasets::{
     DatasetsError, Stream,
     dicom::read_series,
     raster::read_raster,
+    sheet::each_row,
     volume::{detached_voxels, read_frames},
 };
 use peak_alloc::PeakAlloc;
@@ -200,5 +201,6 @@ fn read(target: Target, path: &Path) -> Result<(), DatasetsError> {
             Ok(())
         }
         Target::Dicom => read_series(&[path.to_owned()]).map(drop),
+        Target::Sheet => each_row(path, None, |_, _| {}),
     }
 }

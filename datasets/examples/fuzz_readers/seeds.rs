@@ -21,6 +21,7 @@ pub(crate) enum Target {
     Volume,
     Raster,
     Dicom,
+    Sheet,
 }
 
 /// How a file is compressed after it was mutated.
@@ -87,7 +88,21 @@ pub(crate) fn all() -> Result<Vec<Seed>, Box<dyn Error>> {
     let mut seeds = volumes()?;
     seeds.extend(pictures()?);
     seeds.extend(series());
+    seeds.extend(sheets());
     Ok(seeds)
+}
+
+/// Workbooks by openpyxl and XlsxWriter.
+fn sheets() -> Vec<Seed> {
+    let files: [(&str, &str, &[u8]); 3] = [
+        ("xlsx", "a.xlsx", include_bytes!("../../src/sheet/vectors/kinds.xlsx")),
+        ("xlsx_inline", "a.xlsx", include_bytes!("../../src/sheet/vectors/inline.xlsx")),
+        ("csv", "a.csv", b"Patient ID,\"Start\nRow\"\r\n\"a \"\"b\"\"\",12\r\n"),
+    ];
+    let one = |(format, name, bytes): (&'static str, &str, &[u8])| {
+        seed(format, Target::Sheet, &[(name, bytes, Packing::Plain)])
+    };
+    files.map(one).into()
 }
 
 /// Files by pydicom and GDCM.

@@ -66,6 +66,7 @@ attributes! {
     FRAME_ACQUISITION_DATE_TIME = 0x0018, 0x9074, "FrameAcquisitionDateTime", Text;
     SERIES_UID = 0x0020, 0x000e, "SeriesInstanceUID", Text;
     ACQUISITION_NUMBER = 0x0020, 0x0012, "AcquisitionNumber", Text;
+    INSTANCE_NUMBER = 0x0020, 0x0013, "InstanceNumber", Text;
     POSITION = 0x0020, 0x0032, "ImagePositionPatient", Text;
     ORIENTATION = 0x0020, 0x0037, "ImageOrientationPatient", Text;
     TEMPORAL_POSITION = 0x0020, 0x0100, "TemporalPositionIdentifier", Text;

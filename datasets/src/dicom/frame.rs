@@ -47,6 +47,8 @@ pub(super) struct Frame {
     pub(super) spacing: Option<[f64; 2]>,
     /// Distance to the next slice as the file tells it, which is asked only where there is no next slice.
     pub(super) thickness: Option<f64>,
+    /// InstanceNumber of the file, or the number of the frame in a file of several, from 1.
+    pub(super) number: Option<f64>,
     /// In the order of [`TIME_NAMES`].
     pub(super) times: [Option<f64>; N_TIMES],
     /// The numbers, one list a sample, in the order of rows.
@@ -120,9 +122,18 @@ impl FrameData<'_> {
             place: self.place()?,
             spacing: spacing(measures)?,
             thickness: thickness.map(|[mm]| mm).filter(|&mm| mm > 0.0),
+            number: self.number(n),
             times: self.times(),
             samples: format.decode(stored, n, rescale)?,
         })
+    }
+
+    /// A number that is none is as good as none: it is asked only where something else refers to it.
+    fn number(&self, n: usize) -> Option<f64> {
+        if self.n_frames > 1 {
+            return Some((n + 1) as f64);
+        }
+        self.file.array(attribute::INSTANCE_NUMBER).ok().flatten().map(|[number]| number)
     }
 
     fn place(&self) -> Result<Option<Place>, DicomError> {

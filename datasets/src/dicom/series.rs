@@ -1,7 +1,7 @@
 //! Slices of a series sorted into volumes: by their places first, then by time.
 
 use super::{
-    DicomError, Series, SeriesError, SeriesNote, dot,
+    DicomError, Numbering, Series, SeriesError, SeriesNote, dot,
     frame::{Frame, N_TIMES, Place, TIME_NAMES, TIME_UNITS},
 };
 use crate::volume::{Affine, Volume, from_lps};
@@ -54,7 +54,22 @@ pub(super) fn assemble(mut frames: Vec<Frame>) -> Result<Series, DicomError> {
             channels.push(Volume::assemble(axes, values, grid.spacing, grid.affine)?);
         }
     }
-    Ok(Series { channels, seconds, has_spacing: common.spacing.is_some(), notes })
+    let numbering = numbering(&frames, &phases[0]);
+    Ok(Series { channels, seconds, has_spacing: common.spacing.is_some(), numbering, notes })
+}
+
+/// How the numbers of files run along the slices of a phase.
+fn numbering(frames: &[Frame], phase: &[usize]) -> Numbering {
+    let numbers = phase.iter().map(|&n| frames[n].number).collect::<Option<Vec<f64>>>();
+    let Some(numbers) = numbers else { return Numbering::Unclear };
+    let mut pairs = numbers.windows(2);
+    if pairs.clone().all(|pair| pair[0] < pair[1]) {
+        Numbering::Up
+    } else if pairs.all(|pair| pair[0] > pair[1]) {
+        Numbering::Down
+    } else {
+        Numbering::Unclear
+    }
 }
 
 /// Refuses slices that differ in what one volume has once.

@@ -250,6 +250,24 @@ fn slices_are_sorted_by_place_and_not_by_name() {
 }
 
 #[test]
+fn numbers_of_files_run_up_down_or_in_no_order() {
+    let numbering = |numbers: [&str; 3]| {
+        let mut files = stack(&[5.0, 0.0, 2.5]);
+        for (file, number) in files.iter_mut().zip(numbers) {
+            file.text(0x0020, 0x0013, "IS", number);
+        }
+        Folder::of(&files).read().unwrap().numbering
+    };
+    assert_eq!(numbering(["12", "3", "7"]), Numbering::Up);
+    assert_eq!(numbering(["-1", "11", "2"]), Numbering::Down);
+    for numbers in [["1", "2", "3"], ["3", "2", "2"], ["3", "1", ""], ["3", "1", "two"]] {
+        assert_eq!(numbering(numbers), Numbering::Unclear, "{numbers:?}");
+    }
+    let plain = Folder::of(&stack(&[0.0, 2.5])).read().unwrap();
+    assert_eq!(plain.numbering, Numbering::Unclear);
+}
+
+#[test]
 fn what_is_no_stack_is_named() {
     let mut files = stack(&[0.0, 2.0, 4.0, 6.0]);
     assert!(

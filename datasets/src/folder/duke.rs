@@ -2,7 +2,19 @@
 //!
 //! Source: Saha et al., Br. J. Cancer 119 (2018), the data set; the descriptions of its series as the MAEMI project
 //! lists them. Folders must have their descriptive names, `<number>-<description>-<digits of the UID>`, in which
-//! characters such as `/` may be lost.
+//! characters such as `/` may be lost. Where the table of paths lies beside the series, it decides instead.
+
+mod boxes;
+mod clinical;
+mod mapping;
+#[cfg(test)]
+mod miniature;
+mod tables;
+
+pub use boxes::Bounds;
+pub use tables::{DukeTables, TableFiles};
+
+use tables::plain;
 
 /// Descriptions of series before contrast, letters and digits only, in lower case.
 const BEFORE: [&str; 9] = [
@@ -32,9 +44,7 @@ pub(super) fn channel(folder: &str) -> Option<String> {
     if !is_number(number) || !is_number(digits) {
         return None;
     }
-    let plain: String =
-        description.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
-    phase(&plain).map(|phase| format!("phase_{phase}"))
+    phase(&plain(description)).map(|phase| format!("phase_{phase}"))
 }
 
 fn phase(description: &str) -> Option<usize> {

@@ -32,9 +32,10 @@ pub enum Layout {
     ChaseDb1,
     /// DRIVE: `<part>/images/<case>_<part>.tif` and `<part>/<rater>_manual/<case>_manual<k>.gif`.
     Drive,
-    /// Duke-Breast-Cancer-MRI: `Duke-Breast-Cancer-MRI/<case>/<study>/<series>/`, descriptive names; the phases of contrast
-    /// are the channels `phase_0` (before) to `phase_4`, other series are left out. Masks, which the release has
-    /// none of, are looked for as `masks/<case>`.
+    /// Duke-Breast-Cancer-MRI: `Duke-Breast-Cancer-MRI/<case>/<study>/<series>/`; the phases of contrast are the channels
+    /// `phase_0` (before) to `phase_4`, by the table of paths where it is given, else by descriptive names, and other
+    /// series are left out. Boxes of a table are a rater named `box`. Masks, which the release has none of, are looked
+    /// for as `masks/<case>`.
     Duke,
     /// Patterns of one's own.
     Patterns(LayoutPatterns),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Finding, FindingCode, LabelValues, Layout, PatternError, Placeholder,
+    Bounds, DukeTables, Finding, FindingCode, LabelValues, Layout, PatternError, Placeholder,
     layout::Patterns,
     pattern::{Captured, Pattern},
     series,
@@ -28,6 +28,8 @@ pub struct LabelFile {
     pub structure: Option<String>,
     /// The file.
     pub file: SourceFile,
+    /// The box that the file, a table, has for the case; `None` for a file with voxels.
+    pub bounds: Option<Bounds>,
 }
 
 /// The files of a case.
@@ -74,8 +76,11 @@ struct Draft {
     id: Option<String>,
     images: BTreeMap<String, SourceFile>,
     /// Labels by source (`None` for the reference) and structure.
-    labels: BTreeMap<(Option<String>, Option<String>), SourceFile>,
+    labels: BTreeMap<(Option<String>, Option<String>), LabelFile>,
 }
+
+/// Source of the labels that are boxes of a table.
+const BOX: &str = "box";
 
 /// Name of a source: a rater's word, or `rater3` where it is only a number.
 fn source_name(rater: &str) -> String {
@@ -104,6 +109,8 @@ pub struct Wanted<'a> {
     pub raters: Option<&'a [String]>,
     /// Channels, as the names of files tell them; a case that lacks one is left out.
     pub channels: Option<&'a [String]>,
+    /// The tables that lie beside the files of a data set.
+    pub tables: Option<&'a DukeTables>,
 }
 
 /// Pairs files into cases.
@@ -123,10 +130,12 @@ pub fn list(
     let mut listing = Listing::default();
     let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
     let mut seen = BTreeSet::new();
+    let mut channels = Channels { layout, tables: wanted.tables, known: BTreeMap::new() };
     for file in files {
         let Some((mut captured, kind, whole)) = recognized(&patterns, file) else { continue };
         if let Some(found) = captured.remove(&Placeholder::Channel) {
-            let Some(channel) = layout.channel(&found) else { continue };
+            let findings = &mut listing.findings;
+            let Some(channel) = channels.of(&captured, &found, &whole, findings) else { continue };
             captured.insert(Placeholder::Channel, channel);
         }
         if !counts(&captured, kind, structures, wanted) {
@@ -138,6 +147,10 @@ pub fn list(
             add(&mut drafts, &captured, kind, &whole, &mut listing.findings);
         }
     }
+    if let Some(tables) = wanted.tables {
+        add_boxes(&mut drafts, tables, wanted, &mut listing.findings);
+        listing.findings.extend(tables.findings.iter().cloned());
+    }
     let sources: BTreeSet<&(Option<String>, Option<String>)> =
         drafts.values().flat_map(|draft| draft.labels.keys()).collect();
     let sources: Vec<_> = sources.into_iter().cloned().collect();
@@ -145,7 +158,8 @@ pub fn list(
     listing.raters = named.collect::<BTreeSet<_>>().into_iter().collect();
     listing.raters.sort_by_cached_key(|name| natural(name));
     listing.has_truth = sources.iter().any(|(source, _)| source.is_none());
-    let twice: BTreeSet<String> = listing.findings.iter().map(|found| found.case.clone()).collect();
+    let twice = listing.findings.iter().filter(|found| found.code == FindingCode::DuplicateFile);
+    let twice: BTreeSet<String> = twice.map(|found| found.case.clone()).collect();
     for (key, draft) in drafts {
         let findings = incomplete(&key, &draft, &sources, wanted);
         if let (true, Some(id)) = (findings.is_empty(), draft.id.clone())
@@ -156,6 +170,70 @@ pub fn list(
         listing.findings.extend(findings);
     }
     Ok(listing)
+}
+
+/// Channels of the images of a data set, asked once a file or series.
+struct Channels<'a> {
+    layout: &'a Layout,
+    tables: Option<&'a DukeTables>,
+    known: BTreeMap<String, Option<String>>,
+}
+
+impl Channels<'_> {
+    /// The channel that the name of an image stands for, or that a table gives it; `None` for one that does not count.
+    fn of(
+        &mut self,
+        captured: &Captured,
+        name: &str,
+        file: &SourceFile,
+        findings: &mut Vec<Finding>,
+    ) -> Option<String> {
+        let Some(tables) = self.tables else { return self.layout.channel(name) };
+        if let Some(known) = self.known.get(&file.name) {
+            return known.clone();
+        }
+        let case = captured.get(&Placeholder::Case).cloned().unwrap_or_default();
+        let (channel, detail) = tables.channel(&case, name);
+        findings.extend(detail.map(|detail| Finding {
+            case,
+            source: String::new(),
+            code: FindingCode::PhaseMismatch,
+            file: file.name.clone(),
+            detail,
+        }));
+        self.known.insert(file.name.clone(), channel.clone());
+        channel
+    }
+}
+
+/// Adds the boxes of a table as labels of a rater.
+fn add_boxes(
+    drafts: &mut BTreeMap<String, Draft>,
+    tables: &DukeTables,
+    wanted: Wanted<'_>,
+    findings: &mut Vec<Finding>,
+) {
+    let is_wanted = wanted.raters.is_none_or(|raters| raters.iter().any(|rater| rater == BOX));
+    let Some((file, boxes)) = tables.boxes.as_ref().filter(|_| is_wanted) else { return };
+    for (patient, bounds) in boxes {
+        let draft = drafts.entry(pairing_key(patient)).or_default();
+        let label = LabelFile { structure: None, file: file.clone(), bounds: Some(*bounds) };
+        if draft.labels.insert((Some(BOX.to_owned()), None), label).is_some() {
+            let case = draft.id.as_ref().unwrap_or(patient);
+            findings.push(duplicate(case, BOX, file, &file.name));
+        }
+    }
+}
+
+/// What is wrong with two files, or rows of a table, for one channel or label.
+fn duplicate(case: &str, source: &str, file: &SourceFile, before: &str) -> Finding {
+    Finding {
+        case: case.to_owned(),
+        source: source.to_owned(),
+        code: FindingCode::DuplicateFile,
+        file: file.name.clone(),
+        detail: format!("`{before}` is there for the same"),
+    }
 }
 
 /// Sorts `rater2` before `rater10`.
@@ -227,16 +305,13 @@ fn add(
         draft.id.get_or_insert_with(|| case.clone());
         draft.images.insert(text(Placeholder::Channel).unwrap_or_default(), file.clone())
     } else {
-        draft.labels.insert((source.clone(), text(Placeholder::Structure)), file.clone())
+        let structure = text(Placeholder::Structure);
+        let label = LabelFile { structure: structure.clone(), file: file.clone(), bounds: None };
+        draft.labels.insert((source.clone(), structure), label).map(|label| label.file)
     };
     if let Some(before) = before {
-        findings.push(Finding {
-            case: draft.id.clone().unwrap_or(case),
-            source: source.unwrap_or_default(),
-            code: FindingCode::DuplicateFile,
-            file: file.name.clone(),
-            detail: format!("`{}` is there for the same", before.name),
-        });
+        let case = draft.id.clone().unwrap_or(case);
+        findings.push(duplicate(&case, &source.unwrap_or_default(), file, &before.name));
     }
 }
 
@@ -255,8 +330,8 @@ fn incomplete(
         detail: detail.to_owned(),
     };
     let Some(image) = draft.images.values().next() else {
-        let unpaired = |((source, _), file): (&(Option<String>, _), &SourceFile)| {
-            finding(FindingCode::UnpairedLabel, source, file, "no image of this name")
+        let unpaired = |((source, _), label): (&(Option<String>, _), &LabelFile)| {
+            finding(FindingCode::UnpairedLabel, source, &label.file, "no image of this name")
         };
         return draft.labels.iter().map(unpaired).collect();
     };
@@ -297,8 +372,7 @@ fn entry(id: String, draft: Draft, patient: Option<&Pattern>) -> Entry {
     let patient = named.and_then(|mut found| found.remove(&Placeholder::Patient));
     let mut truth = Vec::new();
     let mut raters: BTreeMap<String, Vec<LabelFile>> = BTreeMap::new();
-    for ((source, structure), file) in draft.labels {
-        let label = LabelFile { structure, file };
+    for ((source, _), label) in draft.labels {
         match source {
             Some(source) => raters.entry(source).or_default().push(label),
             None => truth.push(label),
@@ -325,7 +399,7 @@ mod tests {
             wanted.map(|names| names.iter().map(|&name| name.to_owned()).collect());
         let rule = LabelValues::Rule(ValueRule::Foreground);
         let structures = BTreeMap::from([("task01".to_owned(), rule)]);
-        let wanted = Wanted { raters: wanted.as_deref(), channels: None };
+        let wanted = Wanted { raters: wanted.as_deref(), ..Wanted::default() };
         list(&files(names), layout, &structures, wanted).unwrap()
     }
 
@@ -458,7 +532,7 @@ mod tests {
         assert_eq!((entry.id.as_str(), channels), ("Breast_MRI_001", vec!["phase_0", "phase_1"]));
         assert_eq!(listing.files.len(), 3, "of the others nothing is read");
         let wanted = ["phase_0".to_owned(), "phase_2".to_owned()];
-        let wanted = Wanted { channels: Some(&wanted), raters: None };
+        let wanted = Wanted { channels: Some(&wanted), ..Wanted::default() };
         let listing = list(&files(&names), &Layout::Duke, &BTreeMap::new(), wanted).unwrap();
         assert_eq!((listing.entries.len(), listing.files.len()), (0, 2));
         assert_eq!(codes(&listing), [("missing_channel", "Breast_MRI_001", "")]);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     CaseImage, CaseLabel, DatasetsError, Grid, Image, Mask, SourceKind, Spacing, Split,
-    dicom::Series,
+    dicom::{Numbering, Series},
     error::messages,
     raster::{self, Model, Raster, read_raster},
     volume::{self, Affine, read_frames, read_volume},
@@ -80,10 +80,20 @@ type Place = (Spacing, Option<Affine>);
 struct Loaded {
     channels: Vec<Image>,
     place: Option<Place>,
+    /// How slices are numbered, where the format does that.
+    numbering: Numbering,
     /// By what rule one channel was made of several.
     rule: Option<String>,
     /// What the format itself says about the image.
     notes: Vec<(FindingCode, String)>,
+}
+
+impl Loaded {
+    /// Channels of which nothing else is known.
+    fn plain(channels: Vec<Image>) -> Self {
+        let numbering = Numbering::Unclear;
+        Self { channels, place: None, numbering, rule: None, notes: Vec::new() }
+    }
 }
 
 impl Reader<'_> {
@@ -99,11 +109,11 @@ impl Reader<'_> {
 
     fn read(&mut self) -> Option<Parts> {
         let entry = self.entry;
-        let (channels, place) = self.images()?;
+        let (channels, expected) = self.images()?;
+        let place = expected.place;
         let spacing = place.map(|(spacing, _)| spacing).or(self.options.spacing);
         let spacing = spacing.unwrap_or_else(Spacing::unit);
         let affine = place.and_then(|(_, affine)| affine);
-        let expected = Geometry { shape: channels[0].1.shape(), place };
         let own = (spacing, affine);
         let truth = self.labels("truth", SourceKind::Truth, &entry.truth, &expected, own);
         let mut raters = Vec::new();
@@ -129,7 +139,7 @@ impl Reader<'_> {
     }
 
     /// The channels of all image files, checked against each other.
-    fn images(&mut self) -> Option<(Vec<NamedImage>, Option<Place>)> {
+    fn images(&mut self) -> Option<(Vec<NamedImage>, Geometry)> {
         let mut channels: Vec<NamedImage> = Vec::new();
         let mut expected: Option<Geometry> = None;
         for (name, file) in &self.entry.images {
@@ -140,10 +150,10 @@ impl Reader<'_> {
                     continue;
                 }
             };
+            let found = Geometry::of(&loaded);
             for (code, detail) in loaded.notes {
                 self.note("", code, file, detail);
             }
-            let found = Geometry { shape: loaded.channels[0].shape(), place: loaded.place };
             match &expected {
                 Some(expected) => self.compare_places("", file, expected, &found),
                 None => expected = Some(found),
@@ -155,7 +165,7 @@ impl Reader<'_> {
                 channels.push((name, image));
             }
         }
-        expected.map(|expected| (channels, expected.place))
+        expected.map(|expected| (channels, expected))
     }
 
     fn check_image(&mut self, file: &SourceFile, image: &Image) {
@@ -196,16 +206,27 @@ impl Reader<'_> {
         (spacing, affine): Place,
     ) -> Vec<CaseLabel> {
         let mut labels = Vec::new();
-        for LabelFile { structure, file } in files {
-            let loaded = match load_label(&file.path) {
+        for LabelFile { structure, file, bounds } in files {
+            let loaded = match bounds {
+                None => {
+                    load_label(&file.path).map_err(|error| (series::code(&error), chain(&error)))
+                }
+                Some(bounds) => bounds.region(expected.shape, expected.numbering).map(|region| {
+                    let off_side = affine.and_then(|affine| bounds.off_side(&region, &affine));
+                    if let Some(detail) = off_side {
+                        self.note(source, FindingCode::SideMismatch, file, detail);
+                    }
+                    Loaded::plain(vec![region.map(expected.shape)])
+                }),
+            };
+            let loaded = match loaded {
                 Ok(loaded) => loaded,
-                Err(error) => {
-                    self.note(source, series::code(&error), file, chain(&error));
+                Err((code, detail)) => {
+                    self.note(source, code, file, detail);
                     continue;
                 }
             };
-            let found = Geometry { shape: loaded.channels[0].shape(), place: loaded.place };
-            self.compare_places(source, file, expected, &found);
+            self.compare_places(source, file, expected, &Geometry::of(&loaded));
             if let Some(rule) = loaded.rule {
                 self.note(source, FindingCode::MaskNotSingleChannel, file, rule);
             }
@@ -303,11 +324,17 @@ impl Reader<'_> {
 struct Geometry {
     shape: [usize; 3],
     place: Option<Place>,
+    numbering: Numbering,
 }
 
 impl Geometry {
     /// Largest difference of spacings, and of affines in their numbers, that is none: files round to 4 bytes.
     const TOLERANCE: f64 = 1e-3;
+
+    fn of(loaded: &Loaded) -> Self {
+        let Loaded { channels, place, numbering, .. } = loaded;
+        Self { shape: channels[0].shape(), place: *place, numbering: *numbering }
+    }
 
     /// What differs beyond the shape, where both tell it.
     fn differs(&self, found: &Self) -> Option<String> {
@@ -343,11 +370,12 @@ fn is_picture(path: &Path) -> bool {
 
 /// The channels of a DICOM series: its phases, or its colours.
 fn load_series(path: &Path) -> Result<Loaded, DatasetsError> {
-    let Series { channels, has_spacing, notes, .. } = series::load(path)?;
+    let Series { channels, has_spacing, numbering, notes, .. } = series::load(path)?;
     let place = channels.first().map(|volume| (volume.spacing, volume.affine));
     Ok(Loaded {
         channels: channels.into_iter().map(|volume| volume.image).collect(),
         place: place.filter(|_| has_spacing),
+        numbering,
         rule: None,
         notes: notes.iter().map(|&note| (series::code_of_note(note), note.to_string())).collect(),
     })
@@ -362,7 +390,7 @@ fn load_image(path: &Path) -> Result<Loaded, DatasetsError> {
         let frames = read_frames(path)?;
         let place = frames.first().map(|volume| (volume.spacing, volume.affine));
         let channels = frames.into_iter().map(|volume| volume.image).collect();
-        return Ok(Loaded { channels, place, rule: None, notes: Vec::new() });
+        return Ok(Loaded { place, ..Loaded::plain(channels) });
     }
     let undecoded =
         |source| DatasetsError::Picture { path: path.to_owned(), source: Box::new(source) };
@@ -376,7 +404,7 @@ fn load_image(path: &Path) -> Result<Loaded, DatasetsError> {
     if let Some(white) = white {
         channels.iter_mut().flat_map(Grid::values_mut).for_each(|value| *value /= white);
     }
-    Ok(Loaded { channels, place: None, rule: None, notes: Vec::new() })
+    Ok(Loaded::plain(channels))
 }
 
 /// A label map: numbers as stored, indices of a palette among them.
@@ -394,7 +422,7 @@ fn load_label(path: &Path) -> Result<Loaded, DatasetsError> {
     if !is_picture(path) {
         let volume::Volume { image, spacing, affine } = read_volume(path)?;
         let place = Some((spacing, affine));
-        return Ok(Loaded { channels: vec![image], place, rule: None, notes: Vec::new() });
+        return Ok(Loaded { place, ..Loaded::plain(vec![image]) });
     }
     let Raster { channels, model, .. } = read_raster(path)?;
     let (map, rule) = match model {
@@ -404,5 +432,5 @@ fn load_label(path: &Path) -> Result<Loaded, DatasetsError> {
             (map, Some(format!("{}: {rule}", model.words())))
         }
     };
-    Ok(Loaded { channels: vec![map], place: None, rule, notes: Vec::new() })
+    Ok(Loaded { rule, ..Loaded::plain(vec![map]) })
 }

@@ -101,6 +101,16 @@ codes! {
     ConstantImage = "constant_image", Error, Kept;
     /// Values that no structure declares; they count as background.
     UnexpectedValues = "unexpected_values", Error, Kept;
+    /// A row of a table that does not say what its table is for.
+    InvalidRow = "invalid_row", Error, Dropped;
+    /// A box that reaches out of the grid of its image.
+    BoxOutside = "box_outside", Error, Dropped;
+    /// A box by numbers of slices in a series whose files do not number them in order.
+    SliceNumbers = "slice_numbers", Error, Dropped;
+    /// A box on the other side of the body than its table names.
+    SideMismatch = "side_mismatch", Warning, Kept;
+    /// A series whose name says another phase than the table of the data set, which counts.
+    PhaseMismatch = "phase_mismatch", Warning, Kept;
     /// Lines of a rater that do not go around the structures that were to be outlined.
     UnclearLines = "unclear_lines", Error, Dropped;
     /// A case that is known not to be usable in the data set as it was published.

@@ -16,8 +16,8 @@ use std::{
 use datasets::{
     CaseImage, CaseLabel, CasePatient, DatasetsError, Spacing, SplitSizes,
     folder::{
-        Entry, Finding, FindingCode, LabelValues, Layout, Listing, Metadata, ReadOptions,
-        SourceFile, Wanted, has_slices, list, read_case, with_voxels,
+        DukeTables, Entry, Finding, FindingCode, LabelValues, Layout, Listing, Metadata,
+        ReadOptions, SourceFile, TableFiles, Wanted, has_slices, list, read_case, with_voxels,
     },
     shard::{ShardPart, shard_parts},
     split_cases,
@@ -63,6 +63,13 @@ pub struct FolderConfig {
     /// Channels that are read, as their files are named; cases that lack one are left out. Default all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<String>>,
+    /// Tables of layout `duke`. Default those under their published names in the folder or in the one that holds it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tables: TableFiles,
+    /// Columns of the clinical table of layout `duke`, as `"Group:Column"`, that `clinical.parquet` of the report has by
+    /// case. Default none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clinical: Vec<String>,
     /// Distance between pixels of pictures, `[slice, row, column]` in millimetres. Default 1; volumes tell their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spacing_mm: Option<[f64; 3]>,
@@ -74,6 +81,10 @@ pub struct FolderConfig {
     /// Cases of a shard in the mean. Default 16 in two dimensions and 1 in three.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard_cases: Option<NonZeroUsize>,
+}
+
+fn is_default(tables: &TableFiles) -> bool {
+    *tables == TableFiles::default()
 }
 
 fn unnamed() -> String {
@@ -98,7 +109,8 @@ outputs! {
         raters: Out<Annotations>,
         /// One row a case.
         cases: Out<CaseTable>,
-        /// What was wrong with the files: `report.parquet`, `report.jsonl`, and `summary.json` with counts by code.
+        /// What was wrong with the files: `report.parquet`, `report.jsonl`, and `summary.json` with counts by code; the
+        /// columns of `clinical` in `clinical.parquet`.
         report: Out<IngestReport>,
     }
 }
@@ -116,6 +128,11 @@ pub enum FolderFault {
     /// Nothing says what the labels show.
     #[error("`structures` is empty and the layout has no `dataset.json` that names them")]
     NoStructure,
+    /// Columns are asked for of a table that is not there.
+    #[error(
+        "`clinical` asks for columns of the clinical table, which does not lie beside the data set"
+    )]
+    NoClinicalTable,
 }
 
 /// A data set in a folder.
@@ -126,7 +143,7 @@ impl Stage for Folder {
     const VERSION: u32 = 2;
     const ABOUT: &'static str =
         "Reads images and the labels of several raters from a folder and checks them.";
-    const NONSEMANTIC: &'static [&'static str] = &["root"];
+    const NONSEMANTIC: &'static [&'static str] = &["root", "tables"];
     type Config = FolderConfig;
     type Inputs = FolderInputs;
     type Outputs = FolderOutputs;
@@ -137,6 +154,11 @@ impl Stage for Folder {
             let wrong = |error: DatasetsError| Refusal::new("spacing_mm", error.to_string());
             Spacing::new(spacing).map_err(wrong)?;
         }
+        let asks_nothing = is_default(&config.tables) && config.clinical.is_empty();
+        if config.layout != Layout::Duke && !asks_nothing {
+            let key = if is_default(&config.tables) { "clinical" } else { "tables" };
+            return Err(Refusal::new(key, "only layout `duke` has tables"));
+        }
         let unknown =
             config.nested.iter().flatten().find(|name| !config.structures.contains_key(*name));
         match unknown.filter(|_| !config.structures.is_empty()) {
@@ -146,13 +168,18 @@ impl Stage for Folder {
     }
 
     fn externals(config: &FolderConfig, project: &Path) -> Result<Vec<External>, StageError> {
-        let files = files_of(&project.join(&config.root))?;
-        let listing = listed(config, &files)?;
+        let root = project.join(&config.root);
+        let files = files_of(&root)?;
+        let tables = match config.layout {
+            Layout::Duke => config.tables.find(&root, project),
+            _ => Vec::new(),
+        };
+        let listing = listed(config, &files, &read_tables(config, &tables)?)?;
         if listing.files.is_empty() {
             return Err(StageError::new(FolderFault::NoCase { n_files: files.len() }));
         }
         let described = files.iter().filter(|file| is_metadata(config, file)).cloned();
-        let all = described.chain(listing.files.iter().flat_map(with_voxels));
+        let all = described.chain(tables).chain(listing.files.iter().flat_map(with_voxels));
         Ok(all.map(external).collect())
     }
 
@@ -169,12 +196,30 @@ impl Stage for Folder {
     ) -> Result<(), StageError> {
         let files = declared(ctx);
         let structures = structures(config, &files)?;
-        let listing = listed(config, &files)?;
+        let tables = read_tables(config, &files)?;
+        let listing = listed(config, &files, &tables)?;
         let work = Work { config, structures: &structures, listing: &listing, outputs };
         let (cases, findings) = work.read(ctx)?;
         let found = [listing.findings.clone(), findings];
         conclude(found, &cases, &config.allow, &outputs.report, ctx)?;
+        let ids = cases.iter().map(|case| case.case.as_str());
+        if let Some(table) = tables.clinical(ids).map_err(refused)? {
+            write_table(&outputs.report, "clinical.parquet", &table)?;
+        }
         write_cases(&outputs.cases, &config.dataset, &cases)
+    }
+}
+
+/// The tables among `files`, which only one layout has.
+fn read_tables(config: &FolderConfig, files: &[SourceFile]) -> Result<DukeTables, StageError> {
+    if config.layout != Layout::Duke {
+        return Ok(DukeTables::default());
+    }
+    let tables = DukeTables::read(files, &config.clinical).map_err(refused)?;
+    let has_columns = tables.clinical(std::iter::empty()).map_err(refused)?.is_some();
+    match has_columns || config.clinical.is_empty() {
+        true => Ok(tables),
+        false => Err(StageError::new(FolderFault::NoClinicalTable)),
     }
 }
 
@@ -201,9 +246,17 @@ fn structures(
     Ok(Metadata::parse(&bytes, path).map_err(refused)?.structures)
 }
 
-fn listed(config: &FolderConfig, files: &[SourceFile]) -> Result<Listing, StageError> {
+fn listed(
+    config: &FolderConfig,
+    files: &[SourceFile],
+    tables: &DukeTables,
+) -> Result<Listing, StageError> {
     let structures = structures(config, files)?;
-    let wanted = Wanted { raters: config.raters.as_deref(), channels: config.channels.as_deref() };
+    let wanted = Wanted {
+        raters: config.raters.as_deref(),
+        channels: config.channels.as_deref(),
+        tables: (config.layout == Layout::Duke).then_some(tables),
+    };
     list(files, &config.layout, &structures, wanted).map_err(StageError::new)
 }
 
