@@ -1,6 +1,10 @@
 //! A miniature of Duke-Breast-Cancer-MRI: phases of contrast, and the tables beside them.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use datasets::{
     shard::{read_images, read_labels},
@@ -8,11 +12,7 @@ use datasets::{
 };
 
 use super::{
-    dicom::{
-        RUN,
-        drawn::{DrawnFile, NAME},
-        has_name,
-    },
+    dicom::{RUN, drawn::DrawnFile, has_name},
     world::{REPOSITORY, World, cells, files},
 };
 
