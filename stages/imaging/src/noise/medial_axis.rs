@@ -140,10 +140,10 @@ mod tests {
         let middle = |column: usize| found.pixels.get([0, 2, column]);
         assert!((2..=6).all(middle), "{}", found.pixels.to_drawing());
         assert_eq!(found.distance.row(0, 2), [0.0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 1.0, 0.0]);
-        let line = mask![". # # # ."];
+        let line = mask![". . . . .", ". # # # .", ". . . . ."];
         assert_eq!((axis(&line).pixels, axis(&line).mean_thickness()), (line.clone(), 2.0));
-        let wide = MedialAxis::of(&line, [1.0, 1.0, 0.5]);
-        assert_eq!(wide.distance.values(), [0.0, 0.5, 1.0, 0.5, 0.0]);
+        let narrow = MedialAxis::of(&line, [1.0, 1.0, 0.25]);
+        assert_eq!(narrow.distance.row(0, 1), [0.0, 0.25, 0.5, 0.25, 0.0]);
     }
 
     /// The axis of scikit-image differs by what it decides at random among equal pixels.
@@ -188,7 +188,7 @@ mod tests {
                 n_parts(&inverse(&found), Connectivity::Face),
                 n_parts(&inverse(&clean), Connectivity::Face)
             );
-            assert!(found.area() * 4 <= clean.area() || clean.area() == 1);
+            assert!(found.area() * 2 < clean.area() || clean.area() == 1);
         }
     }
 

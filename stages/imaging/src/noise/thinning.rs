@@ -66,7 +66,7 @@ mod tests {
     use super::*;
     use crate::noise::{
         polygonize::plane_of,
-        test_masks::{disc, lungs, vectors},
+        test_masks::{disc, vectors},
     };
     use datasets::mask;
 
@@ -103,15 +103,16 @@ mod tests {
         assert_eq!((found.mask, found.clamped), (rest, false));
     }
 
+    /// A long bar, of which the ends hardly count. Distances are whole pixels apart on both sides.
     #[test]
     fn what_is_left_is_thinner_by_the_share() {
-        for clean in [lungs(0), lungs(4), disc(64, [32.0; 2], 20.0)] {
-            for share in [0.3, 0.5, 0.7] {
-                let expected = (1.0 - share) * thickness(&clean);
-                let found = thickness(&noisy(&clean, share).mask);
-                // The axis of what is left has other branches, and distances are whole pixels apart.
-                assert!((found - expected).abs() < 3.0, "{share}: {found}, expected {expected}");
-            }
+        let bar = Mask::from_fn([1, 31, 620], |[_, row, column]| {
+            (5..26).contains(&row) && (10..610).contains(&column)
+        });
+        for share in [0.3, 0.5, 0.7] {
+            let expected = (1.0 - share) * thickness(&bar);
+            let found = thickness(&noisy(&bar, share).mask);
+            assert!((found - expected).abs() < 2.0, "{share}: {found}, expected {expected}");
         }
     }
 
