@@ -213,6 +213,7 @@ mod tests {
 
     /// The 148 masks that the authors publish beside their code, against ours with the same settings.
     #[test]
+    #[allow(clippy::print_stderr, reason = "both levels are worth reading")]
     fn lungs_of_the_authors_have_our_levels() {
         for (structure, n_steps, change_probability, their_dice) in [
             ("lung", 180.0, 0.05, 0.784),
