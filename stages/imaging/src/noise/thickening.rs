@@ -103,7 +103,7 @@ mod tests {
         for share in [0.3, 0.5, 0.8] {
             let expected = (1.0 + share) * thickness(&bar);
             let found = thickness(&noisy(&bar, share).mask);
-            assert!((found - expected).abs() < 2.0, "{share}: {found}, expected {expected}");
+            assert!((found - expected).abs() < 2.5, "{share}: {found}, expected {expected}");
         }
     }
 
