@@ -12,6 +12,7 @@ pub mod jsrt;
 pub mod phantom;
 pub mod picture;
 #[cfg(test)]
+#[path = "../../tests/shared/published.rs"]
 mod published;
 mod random;
 pub mod raster;
@@ -22,7 +23,7 @@ mod split;
 pub mod table;
 pub mod volume;
 
-pub use affine::Affine;
+pub use affine::{Affine, Space};
 pub use case::{CaseImage, CaseLabel, SourceKind, Spacing, Split};
 pub use error::DatasetsError;
 pub use grid::{Grid, Image, Mask, ShapeError};

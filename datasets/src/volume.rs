@@ -17,7 +17,7 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use crate::{DatasetsError, Grid, Image, Mask, Spacing, affine::solidity_of};
+use crate::{DatasetsError, Grid, Image, Mask, Space, Spacing, affine::solidity_of};
 
 pub use crate::affine::Affine;
 pub use error::VolumeError;
@@ -94,10 +94,11 @@ fn check_independent(affine: &Affine) -> Result<(), VolumeError> {
     }
 }
 
-/// Turns an affine whose first two world axes point left and back into one where they point right and front.
-pub(crate) fn from_lps(affine: Affine) -> Affine {
-    let [x, y, z] = affine;
-    [x.map(|value| 0.0 - value), y.map(|value| 0.0 - value), z]
+/// The place in the scanner that rows tell whose first two world axes point left and back: in an affine they point right and
+/// front.
+pub(crate) fn from_lps([x, y, z]: [[f64; 4]; 3]) -> Affine {
+    let rows = [x.map(|value| 0.0 - value), y.map(|value| 0.0 - value), z];
+    Affine { rows, space: Space::Scanner }
 }
 
 /// Endings of the names of volumes, the longest of those that end alike first.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use datasets::{
-    Affine, Grid, Spacing,
+    Affine, Grid, Space, Spacing,
     affine::{VoxelMap, of_spacing, place},
     shard::{read_images, read_labels},
     volume::{
@@ -18,7 +18,8 @@ use image::GrayImage;
 
 use super::{
     miniature::{SIDE, rings, save},
-    world::{REPOSITORY, World, not_run},
+    published::published,
+    world::World,
 };
 
 /// Reads volumes and writes their labels again: as they are, after resampling, after cutting and padding, and after both.
@@ -78,9 +79,10 @@ fn exported(world: &World, cell: &str) -> PathBuf {
     folder
 }
 
-/// The affine as a file of 4-byte numbers has it.
-fn rounded(affine: Option<Affine>) -> Option<[[f32; 4]; 3]> {
-    affine.map(|affine| affine.map(|row| row.map(|value| value as f32)))
+/// The affine as a file of 4-byte numbers has it, and its space.
+fn rounded(affine: Option<Affine>) -> Option<([[f32; 4]; 3], Space)> {
+    let rounded = |row: [f64; 4]| row.map(|value| value as f32);
+    affine.map(|Affine { rows, space }| (rows.map(rounded), space))
 }
 
 fn assert_same_grid(found: &Volume, source: &Volume, what: &str) {
@@ -130,17 +132,6 @@ fn check_round(world: &World, values: &[(u8, &str)], least_dice: f64) {
     assert!(n_cases >= 3, "{n_cases} cases");
     let described = fs::read_to_string(back.join("labels.json")).unwrap();
     assert!(described.contains("\"background\": 0"), "{described}");
-}
-
-/// The folder of published data that a test wants, if this machine has it.
-fn published(name: &str) -> Option<PathBuf> {
-    let default = Path::new(REPOSITORY).join("../shared/data");
-    let root = std::env::var_os("PIPELINE_TEST_DATA").map_or(default, PathBuf::from);
-    let folder = root.join(name);
-    if !folder.is_dir() {
-        not_run(&format!("geometry of {name}: no {}; set PIPELINE_TEST_DATA", folder.display()));
-    }
-    folder.is_dir().then_some(folder)
 }
 
 fn copied(world: &World, from: &Path, to: &str) {
@@ -210,8 +201,10 @@ fn grids_that_lie_askew_come_back() {
         [0.0, 1.2 * s, 3.0 * c, 1003.0],
     ];
     let mirrored = oblique.map(|[column, row, slice, offset]| [column, row, -slice, offset]);
-    drawn(&world, "oblique", [14, 34, 50], spacing([3.0, 1.2, 0.8]), Some(oblique));
-    drawn(&world, "mirrored", [14, 34, 50], spacing([3.0, 1.2, 0.8]), Some(mirrored));
+    let place = |rows, space| Some(Affine { rows, space });
+    let steps = [3.0, 1.2, 0.8];
+    drawn(&world, "oblique", [14, 34, 50], spacing(steps), place(oblique, Space::Scanner));
+    drawn(&world, "mirrored", [14, 34, 50], spacing(steps), place(mirrored, Space::Mni));
     drawn(&world, "nowhere", [15, 33, 49], spacing([3.0, 1.2, 0.8]), None);
     check_round(&world, &[(1, "ball")], 0.93);
     let said = world.call(&["run", "small.toml", "--set", "back.structures={ ball = [1, 2] }"]);
@@ -250,7 +243,7 @@ fn images_of_the_conformance_files_keep_their_places() {
 #[test]
 fn resampled_images_say_where_they_are() {
     let world = round(["{ ball = [1] }"; 2], "[1.25, 2.0, 0.6]", "[32, 24, 80]");
-    let affine = [[0.0, -1.2, 0.0, 5.0], [0.8, 0.0, 0.6, 9.0], [0.3, 0.0, 2.5, -40.0]];
+    let affine = [[0.0, -1.2, 0.0, 5.0], [0.8, 0.0, 0.6, 9.0], [0.3, 0.0, 2.5, -40.0]].into();
     for case in ["a", "b", "c"] {
         let spacing = Spacing::new([6.61_f64.sqrt(), 1.2, 0.73_f64.sqrt()]).unwrap();
         drawn(&world, case, [14, 34, 50], spacing, Some(affine));
@@ -324,8 +317,9 @@ fn pictures_come_back_without_a_place() {
 #[test]
 fn labels_that_lie_elsewhere_are_refused() {
     let world = round(["{ ball = [1] }"; 2], "[1.5, 1.0, 1.0]", "[40, 40, 40]");
-    let affine =
-        |offset: f64| Some([[1.0, 0.0, 0.0, offset], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]);
+    let affine = |offset: f64| {
+        Some([[1.0, 0.0, 0.0, offset], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]].into())
+    };
     for case in ["a", "bb", "ccc"] {
         drawn(&world, case, [30, 30, 30], Spacing::unit(), affine(0.0));
     }

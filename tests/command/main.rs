@@ -15,6 +15,10 @@ mod interrupted;
 mod job;
 mod library;
 mod miniature;
+#[path = "../shared/project.rs"]
+mod project;
+#[path = "../shared/published.rs"]
+mod published;
 mod raters;
 mod refused;
 mod riga;

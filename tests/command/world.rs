@@ -3,11 +3,15 @@
 use std::{
     fs,
     io::Write,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    ops::Deref,
+    path::Path,
+    process::{Command, Stdio},
 };
 
 use serde_json::Value;
+
+use super::project::Project;
+pub(crate) use super::project::{Said, files};
 
 /// The repository, whose `configs/` every project gets a copy of.
 pub(crate) const REPOSITORY: &str = env!("CARGO_MANIFEST_DIR");
@@ -66,25 +70,23 @@ in = { predictions = 'predict', reference = 'cases.truth' }
 method = 'UMA-Net'
 ";
 
-/// A project: a folder with `configs/`, and its store in it.
-pub(crate) struct World {
-    folder: tempfile::TempDir,
-}
+/// A project with `configs/`.
+pub(crate) struct World(Project);
 
-/// How a call ended and what it said.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) code: Option<i32>,
-    pub(crate) data: String,
-    pub(crate) talk: String,
+impl Deref for World {
+    type Target = Project;
+
+    fn deref(&self) -> &Project {
+        &self.0
+    }
 }
 
 impl World {
     /// A project with the repository's configuration files.
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        copy_tree(&Path::new(REPOSITORY).join("configs"), &folder.path().join("configs"));
-        Self { folder }
+        let project = Project::new();
+        copy_tree(&Path::new(REPOSITORY).join("configs"), &project.path("configs"));
+        Self(project)
     }
 
     /// A project with one more experiment: `small.toml`.
@@ -92,26 +94,6 @@ impl World {
         let world = Self::new();
         world.write("small.toml", experiment);
         world
-    }
-
-    pub(crate) fn root(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.root().join(name)
-    }
-
-    /// Where results are stored unless a call says otherwise.
-    pub(crate) fn store(&self) -> PathBuf {
-        self.path(".pipeline")
-    }
-
-    /// Writes a file of the project.
-    pub(crate) fn write(&self, name: &str, text: &str) {
-        let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
     }
 
     /// The command in the project's folder, its surroundings those of every machine.
@@ -126,13 +108,6 @@ impl World {
     /// Calls the command.
     pub(crate) fn call(&self, arguments: &[&str]) -> Said {
         self.said(self.command(arguments).output().unwrap())
-    }
-
-    /// What a finished call said; the project's folder is `DIR`.
-    pub(crate) fn said(&self, output: Output) -> Said {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let plain = |bytes| text(bytes).replace(self.root().to_str().unwrap(), "DIR");
-        Said { code: output.status.code(), data: plain(output.stdout), talk: plain(output.stderr) }
     }
 
     /// Calls the command, which must end with `code`, and reads stdout as JSON, paths in it as they are.
@@ -201,17 +176,6 @@ pub(crate) fn set<'a>(arguments: &[&'a str], overrides: &[&'a str]) -> Vec<&'a s
 /// Says what a test could not check on this machine. The harness keeps what passing tests print to itself, but not this.
 pub(crate) fn not_run(what: &str) {
     let _ = writeln!(std::io::stderr(), "NOT RUN: {what}");
-}
-
-/// Every file below a folder, sorted.
-pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
-    }
-    found.sort();
-    found
 }
 
 fn copy_tree(from: &Path, to: &Path) {

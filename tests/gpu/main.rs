@@ -2,6 +2,8 @@
 //! GPU. Without arguments of the command it is the tests, so it can call itself.
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
+#[path = "../shared/project.rs"]
+mod project;
 mod stages_here;
 mod trials;
 mod world;

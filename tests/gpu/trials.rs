@@ -163,13 +163,16 @@ hint: name those that the run may use, for example `--gpus 0`
 ";
     assert_eq!((said.code, said.talk.as_str()), (Some(2), expected));
     let run = ["run", "small.toml", "--quiet", "--gpus", "0"];
-    let said = world.said(world.command(&run).env("PIPELINE_CUDA", "/nowhere/pipeline-cuda"));
+    let said = world
+        .said(world.command(&run).env("PIPELINE_CUDA", "/nowhere/pipeline-cuda").output().unwrap());
     let expected = "\
 error: cell `cell` (stage `on_device`) is run by `pipeline-cuda`, which was not found: looked for `/nowhere/pipeline-cuda`
 hint: build it with `cargo build --release --features cuda`, or name it in PIPELINE_CUDA
 ";
     assert_eq!((said.code, said.talk.as_str()), (Some(2), expected));
-    let said = world.said(world.command(&run).env_remove("PIPELINE_CUDA").env("PATH", "/else"));
+    let said = world.said(
+        world.command(&run).env_remove("PIPELINE_CUDA").env("PATH", "/else").output().unwrap(),
+    );
     let own = std::env::current_exe().unwrap().with_file_name("pipeline-cuda");
     if own.exists() {
         return;
@@ -182,7 +185,7 @@ fn another_program_is_refused() {
     let world = World::told("fine", "");
     let run = ["run", "small.toml", "--quiet", "--gpus", "0"];
     let plain = env!("CARGO_BIN_EXE_pipeline");
-    let said = world.said(world.command(&run).env("PIPELINE_CUDA", plain));
+    let said = world.said(world.command(&run).env("PIPELINE_CUDA", plain).output().unwrap());
     let expected = "\
 error: cell `cell` failed (stage `on_device`)
 caused by: the program is of another version than the run: a stage is none of that name, expected `on_device`
@@ -190,7 +193,7 @@ hint: build both programs from the same sources
 ";
     assert_eq!((said.code, said.talk.as_str()), (Some(1), expected));
     // Something else of that name says nothing that a run understands.
-    let said = world.said(world.command(&run).env("PIPELINE_CUDA", "/bin/false"));
+    let said = world.said(world.command(&run).env("PIPELINE_CUDA", "/bin/false").output().unwrap());
     assert_eq!(said.code, Some(1));
     assert!(said.talk.contains("the program ended with 1"), "{said:?}");
 }

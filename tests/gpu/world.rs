@@ -2,7 +2,8 @@
 
 use std::{
     env, fs,
-    path::{Path, PathBuf},
+    ops::Deref,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -10,28 +11,28 @@ use std::{
 
 use serde_json::Value;
 
+use super::project::{Project, Said, files};
+
 /// How long something is waited for, on however busy a machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-pub(crate) struct World {
-    folder: tempfile::TempDir,
-}
+pub(crate) struct World(Project);
 
-/// How a call ended and what it said.
-#[derive(Debug)]
-pub(crate) struct Said {
-    pub(crate) code: Option<i32>,
-    pub(crate) data: String,
-    pub(crate) talk: String,
+impl Deref for World {
+    type Target = Project;
+
+    fn deref(&self) -> &Project {
+        &self.0
+    }
 }
 
 impl World {
     /// A project with an experiment `small.toml`.
     pub(crate) fn new(experiment: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir(folder.path().join("configs")).unwrap();
-        fs::write(folder.path().join("small.toml"), experiment).unwrap();
-        Self { folder }
+        let project = Project::new();
+        fs::create_dir(project.path("configs")).unwrap();
+        project.write("small.toml", experiment);
+        Self(project)
     }
 
     /// One cell that does `how` on a device; `more` are further keys of its table.
@@ -40,16 +41,8 @@ impl World {
         let place = world.place().display().to_string();
         let table =
             format!("[cell]\nuse = 'on_device'\nhow = '{how}'\nplace = '{place}'\n{more}\n");
-        fs::write(world.path("small.toml"), table).unwrap();
+        world.write("small.toml", &table);
         world
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    pub(crate) fn store(&self) -> PathBuf {
-        self.path(".pipeline")
     }
 
     /// Where a cell that waits leaves the number of its process.
@@ -61,22 +54,14 @@ impl World {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let this = env::current_exe().unwrap();
         let mut command = Command::new(&this);
-        command.current_dir(self.folder.path()).args(arguments).env("PIPELINE_CUDA", &this);
+        command.current_dir(self.root()).args(arguments).env("PIPELINE_CUDA", &this);
         command.env_remove("PIPELINE_STORE").env_remove("CUDA_VISIBLE_DEVICES");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     pub(crate) fn call(&self, arguments: &[&str]) -> Said {
-        self.said(&mut self.command(arguments))
-    }
-
-    /// Calls a command and gives what it said; the project's folder is `DIR`.
-    pub(crate) fn said(&self, command: &mut Command) -> Said {
-        let output = command.output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        let plain = |bytes| text(bytes).replace(self.folder.path().to_str().unwrap(), "DIR");
-        Said { code: output.status.code(), data: plain(output.stdout), talk: plain(output.stderr) }
+        self.said(self.command(arguments).output().unwrap())
     }
 
     /// The result of `run --json` with one device, which must end with `code`.
@@ -122,9 +107,4 @@ pub(crate) fn send(signal: &str, pid: u32) {
 pub(crate) fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, state)| !state.starts_with(" Z"))
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }

@@ -4,9 +4,10 @@ Usage: geometry.py PIPELINE DATA
   python3 -m venv target/python/geometry && target/python/geometry/bin/pip install -r tests/python/geometry_requirements.txt
 where PIPELINE is the built command and DATA holds `msd_hippocampus`, `pyradiomics_volumes` and `nifti_conformance`.
 
-Every label map is read, and exported: as it is, from another spacing, and cut and padded from there. Shape and affine must
-be those of the image, voxels those of the label, after resampling with a Dice of at least 0.9. Moreover volumes that nibabel
-writes: turned, mirrored, with a quaternion only, and without a place. pyarrow and DuckDB must see the affines in the shards.
+Every label map is read, and exported: as it is, from another spacing, and cut and padded from there. Shape, affine and
+the code of its space must be those of the image, voxels those of the label, after resampling with a Dice of at least 0.9.
+Moreover volumes that nibabel writes: turned, mirrored, with a quaternion only, and without a place. pyarrow and DuckDB must
+see the affines in the shards.
 """
 
 import json
@@ -147,6 +148,8 @@ def check_place(image, exported):
     if ".nii" in image.name:
         expected, found = (nibabel.load(path) for path in (image, exported))
         check(found.shape == expected.shape, f"shape of {exported}")
+        codes = [int(header["sform_code"]) or int(header["qform_code"]) for header in (found.header, expected.header)]
+        check(codes[0] == codes[1], f"code of {exported}: {codes}")
         # A quaternion is no affine that could be copied bit by bit.
         is_copied = expected.header["sform_code"] > 0 or expected.header["qform_code"] == 0
         tolerance = 0 if is_copied else 1e-6
@@ -195,7 +198,7 @@ def conformance(pipeline, data, folder):
     turn *= numpy.sign(numpy.linalg.det(turn))
     for case, mirror, codes in (
         ("oblique", 1, (1, 1)),
-        ("mirrored", -1, (1, 1)),
+        ("mirrored", -1, (4, 1)),
         ("quaternion", -1, (0, 1)),
         ("nowhere", 1, (0, 0)),
     ):

@@ -136,7 +136,8 @@ fn volumes() -> Result<Vec<Seed>, Box<dyn Error>> {
     let image =
         Grid::from_fn([2, 3, 4], |[slice, row, column]| (slice * 12 + row * 4 + column) as f32);
     let affine = [[-0.5, 0.0, 0.0, 10.0], [0.0, 0.75, 0.0, -3.0], [0.0, 0.0, 2.0, 5.5]];
-    let volume = Volume { image, spacing: Spacing::new([2.0, 0.75, 0.5])?, affine: Some(affine) };
+    let volume =
+        Volume { image, spacing: Spacing::new([2.0, 0.75, 0.5])?, affine: Some(affine.into()) };
     let first = encode_nifti(&volume, NiftiVoxel::F32, NiftiVersion::One)?;
     let second = encode_nifti(&volume, NiftiVoxel::U8, NiftiVersion::Two)?;
     let mut pair = first[..348].to_vec();

@@ -224,7 +224,7 @@ impl Geometry {
         let between_slices = dot(step, step).sqrt();
         let beside = cross(step, common.normal);
         let sine = dot(beside, beside).sqrt() / between_slices;
-        let lps: Affine = [0, 1, 2].map(|axis| {
+        let lps = [0, 1, 2].map(|axis| {
             let columns = across[axis] * between_columns;
             [columns, down[axis] * between_rows, step[axis], places[0][axis]]
         });

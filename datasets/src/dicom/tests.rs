@@ -7,7 +7,7 @@ use super::{
     drawn::{DrawnFile, NAME},
     *,
 };
-use crate::{error::messages, published::published};
+use crate::{Affine, Space, error::messages, published::published};
 
 fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src/dicom/vectors")
@@ -153,7 +153,7 @@ fn check_series(name: &str, series: &Series) {
     assert_eq!(words[1..4].join(" "), shape, "{name}");
     assert_eq!(words[4], checksum(volume.image.values().iter().copied()), "{name}");
     let affine = volume.affine.unwrap();
-    let found = volume.spacing.millimetres().into_iter().chain(affine.into_iter().flatten());
+    let found = volume.spacing.millimetres().into_iter().chain(affine.rows.into_iter().flatten());
     for (word, found) in words[5..].iter().zip(found) {
         let expected: f64 = word.parse().unwrap();
         assert!((expected - found).abs() < 1e-5, "{name}: {found}, expected {expected}");
@@ -183,7 +183,7 @@ fn a_series_is_the_nifti_that_its_authors_made_of_it() {
     let series = read_series(&slices_of(&root.join("dicom/STS_025/MR_T1/image"))).unwrap();
     let ours = &series.channels[0];
     assert_eq!(ours.image, theirs.image);
-    let numbers = |volume: &Volume| volume.affine.unwrap().into_iter().flatten();
+    let numbers = |volume: &Volume| volume.affine.unwrap().rows.into_iter().flatten();
     // NIfTI rounds to 4 bytes.
     let worst = numbers(ours).zip(numbers(&theirs)).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     assert!(worst < 1e-5, "{worst}");
@@ -245,8 +245,8 @@ fn slices_are_sorted_by_place_and_not_by_name() {
     assert_eq!(volume.image.shape(), [3, 2, 2]);
     assert_eq!([0, 1, 2].map(|slice| volume.image.get([slice, 0, 0])), [1.0, 2.0, 0.0]);
     assert_eq!(volume.spacing.millimetres(), [2.5, 0.75, 0.5]);
-    let expected = [[-0.5, 0.0, 0.0, -10.0], [0.0, -0.75, 0.0, -20.0], [0.0, 0.0, 2.5, 0.0]];
-    assert_eq!(volume.affine, Some(expected));
+    let rows = [[-0.5, 0.0, 0.0, -10.0], [0.0, -0.75, 0.0, -20.0], [0.0, 0.0, 2.5, 0.0]];
+    assert_eq!(volume.affine, Some(Affine { rows, space: Space::Scanner }));
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_tilted_or_upright_stack_is_read_and_noted() {
     let series = Folder::of(&files).read().unwrap();
     let [SeriesNote::Tilted { degrees }] = series.notes.as_slice() else { panic!("{series:?}") };
     assert!((degrees - (0.25_f64).atan().to_degrees()).abs() < 1e-9, "{degrees}");
-    assert_eq!(series.channels[0].affine.unwrap()[1], [0.0, -0.75, -0.5, -20.0]);
+    assert_eq!(series.channels[0].affine.unwrap().rows[1], [0.0, -0.75, -0.5, -20.0]);
     let mut upright = stack(&[0.0]);
     upright[0].text(0x0020, 0x0037, "DS", "0\\1\\0\\0\\0\\-1");
     upright[0].text(0x0028, 0x0301, "CS", "YES").text(0x0028, 0x2110, "CS", "01");

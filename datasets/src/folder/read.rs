@@ -345,7 +345,7 @@ impl Geometry {
             let axes = "mm as [slice, row, column]";
             return Some(format!("spacing is {found:?} {axes}: expected {expected:?}"));
         }
-        let (affine, own) = (affine?, own?);
+        let (affine, own) = (affine?.rows, own?.rows);
         let differ = affine.iter().flatten().zip(own.iter().flatten()).any(|(&a, &b)| far(a, b));
         differ.then(|| format!("affine is {own:?}: expected {affine:?}"))
     }

@@ -216,7 +216,7 @@ impl Drawn {
     fn volume(&self, name: &str, image: Image, origin: f64) {
         let affine = [[-1.0, 0.0, 0.0, origin], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0]];
         let spacing = Spacing::new([2.0, 1.0, 1.0]).unwrap();
-        let volume = Volume { image, spacing, affine: Some(affine) };
+        let volume = Volume { image, spacing, affine: Some(affine.into()) };
         let path = self.folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         write_nifti(&path, &volume, NiftiVoxel::F32, NiftiVersion::One).unwrap();
@@ -423,7 +423,7 @@ fn dicom_series_are_images_of_cases_and_their_defects_are_named() {
     let spacing = Spacing::new([3.0, 0.75, 0.5]).unwrap();
     let mut image = Image::filled([3, 2, 3], 0.0);
     image.set([1, 1, 1], 1.0);
-    let label = Volume { image, spacing, affine: Some(affine) };
+    let label = Volume { image, spacing, affine: Some(affine.into()) };
     for case in ["a", "b", "c"] {
         let path = root.join(case).join("tumour.nii.gz");
         write_nifti(&path, &label, NiftiVoxel::U8, NiftiVersion::One).unwrap();

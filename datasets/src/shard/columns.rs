@@ -12,7 +12,7 @@ use arrow::{
 };
 
 use super::MAX_VOXELS;
-use crate::{Affine, DatasetsError, Spacing};
+use crate::{Affine, DatasetsError, Space, Spacing};
 
 /// A list column without missing lists or elements.
 pub(super) fn list_type(element: DataType) -> DataType {
@@ -56,11 +56,17 @@ pub(super) fn spacing_lists(spacings: &[Spacing]) -> ArrayRef {
 
 /// A list column of affines, row by row; `None` is a missing list.
 pub(super) fn affine_lists(affines: &[Option<Affine>]) -> ArrayRef {
-    let values = affines.iter().flatten().flatten().flatten().copied();
+    let values = affines.iter().flatten().flat_map(|affine| affine.rows).flatten();
     let lengths = affines.iter().map(|affine| affine.map_or(0, |_| 12));
     let nulls: NullBuffer = affines.iter().map(Option::is_some).collect();
     let nulls = (nulls.null_count() > 0).then_some(nulls);
     lists(Arc::new(Float64Array::from_iter_values(values)), lengths, nulls)
+}
+
+/// A text column of the spaces of affines; `None` is a missing text.
+pub(super) fn spaces(affines: &[Option<Affine>]) -> ArrayRef {
+    let names = affines.iter().map(|affine| affine.map(|affine| affine.space.name()));
+    Arc::new(StringArray::from_iter(names))
 }
 
 /// A list column of voxels; `None` is a missing list.
@@ -239,10 +245,13 @@ impl<'a> Rows<'a> {
         let Some(list) = self.list::<Float64Array>(COLUMN, row, "a list of float64")? else {
             return Ok(None);
         };
+        let space = self.space(case, row)?;
         let found = list.values();
         match <[f64; 12]>::try_from(&found[..]) {
             Ok(numbers) if numbers.iter().all(|number| number.is_finite()) => {
-                Ok(Some([0, 1, 2].map(|row| [0, 1, 2, 3].map(|column| numbers[4 * row + column]))))
+                let rows =
+                    [0, 1, 2].map(|row| [0, 1, 2, 3].map(|column| numbers[4 * row + column]));
+                Ok(Some(Affine { rows, space }))
             }
             _ => Err(DatasetsError::CaseAffine {
                 path: self.path.to_owned(),
@@ -250,6 +259,17 @@ impl<'a> Rows<'a> {
                 found: found.iter().take(16).copied().collect(),
             }),
         }
+    }
+
+    /// The space of the affine of a case; the usual one where it is missing, as in files that were written before there were
+    /// others.
+    fn space(&self, case: &str, row: usize) -> Result<Space, DatasetsError> {
+        const COLUMN: &str = "space";
+        let is_there = self.batch.column_by_name(COLUMN).is_some();
+        if !is_there || self.text_or_none(COLUMN, row)?.is_none() {
+            return Ok(Space::default());
+        }
+        self.word(COLUMN, case, row, &Space::ALL.map(|space| (space.name(), space)))
     }
 
     /// Floating-point voxels, as many as the shape needs; `None` when the list is missing.

@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(
             found.metadata,
             [
-                ("pipeline.schema".to_owned(), "image-shard/2".to_owned()),
+                ("pipeline.schema".to_owned(), "image-shard/3".to_owned()),
                 (
                     "huggingface".to_owned(),
                     r#"{"info":{"features":{"image":{"_type":"Image"}}}}"#.to_owned()

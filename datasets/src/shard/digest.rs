@@ -3,7 +3,7 @@
 //! Every field is fed with its length and in one byte order, so that no two contents feed the same bytes. Pictures
 //! and other derived columns are left out: they follow from the voxels.
 
-use crate::{Affine, Grid, Spacing};
+use crate::{Affine, Grid, Space, Spacing};
 
 /// A BLAKE3 digest in the making.
 pub(crate) struct Content(blake3::Hasher);
@@ -34,11 +34,16 @@ impl Content {
         self.0.update(&(n as u64).to_le_bytes());
     }
 
-    /// Feeds the spacing and, where it is known, the affine in one list, by whose length the two are told apart: what has
-    /// no affine keeps the digest that it had before there were any.
+    /// Feeds the spacing and, where they are known, the rows of the affine and the code of its space in one list, by whose
+    /// length they are told apart: what has no affine, or one in the usual space, keeps the digest that it had before there
+    /// were others.
     pub(crate) fn geometry(&mut self, spacing: Spacing, affine: Option<&Affine>) {
         let mut numbers = spacing.millimetres().to_vec();
-        numbers.extend(affine.into_iter().flatten().flatten());
+        if let Some(Affine { rows, space }) = affine {
+            numbers.extend(rows.iter().flatten());
+            let code = (*space != Space::default()).then(|| f64::from(space.code()));
+            numbers.extend(code);
+        }
         self.doubles(&numbers);
     }
 

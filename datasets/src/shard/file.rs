@@ -35,7 +35,7 @@ const CREATED_BY: &str = "pipeline shards version 1.0.0 (build 0)";
 const BATCH_ROWS: usize = 8;
 
 /// Columns that older files lack: read wherever they are.
-const NEWER: [&str; 1] = ["affine"];
+const NEWER: [&str; 2] = ["affine", "space"];
 
 /// Largest number of rows of a file that is read.
 const MAX_ROWS: u64 = 1 << 24;

@@ -11,22 +11,24 @@ use super::{
     MAX_VOXELS,
     columns::{
         Rows, affine_lists, axis, check_voxels, list_type, picture_column, picture_type,
-        shape_lists, spacing_lists, texts, voxel_lists,
+        shape_lists, spaces, spacing_lists, texts, voxel_lists,
     },
     digest::Content,
     file::{Layout, Source, Storage, write_batches},
 };
 use crate::{Affine, CaseImage, DatasetsError, Grid, Spacing, Split, picture};
 
-/// The columns that reading needs, the voxels last, and `affine`, which older files lack; the others repeat what they say,
-/// for viewers and queries.
+/// The columns that reading needs, the voxels last, and `affine` and `space`, which older files lack; the others repeat
+/// what they say, for viewers and queries.
 const NEEDED: [&str; 7] = ["case_id", "patient", "dataset", "split", "shape", "spacing_mm", "data"];
 
 /// Writes an image shard, rows sorted by case id, and returns the digest of its content.
 ///
 /// The same cases give the same bytes in whatever order they come. Columns: `case_id`, `patient`, `dataset`,
-/// `split`, `slices`, `rows`, `columns`, `shape`, `axes`, `dtype`, `spacing_mm`, `affine`, `min`, `max`, `mean`, `image`, `data`.
-/// `affine` holds the twelve numbers of an [`Affine`] row by row, missing where the place is not known.
+/// `split`, `slices`, `rows`, `columns`, `shape`, `axes`, `dtype`, `spacing_mm`, `affine`, `space`, `min`, `max`, `mean`, `image`,
+/// `data`.
+/// `affine` holds the twelve numbers of an [`Affine`] row by row and `space` the name of its [`Space`](crate::Space),
+/// both missing where the place is not known.
 /// `image` is a 16-bit PNG of an image with one slice ([`picture::image_png`] tells its scale), else missing.
 ///
 /// # Errors
@@ -224,6 +226,7 @@ fn layout() -> Layout {
         text("dtype"),
         Field::new("spacing_mm", list_type(DataType::Float64), false),
         Field::new("affine", list_type(DataType::Float64), true),
+        Field::new("space", DataType::Utf8, true),
         number("min", DataType::Float32),
         number("max", DataType::Float32),
         number("mean", DataType::Float64),
@@ -233,7 +236,7 @@ fn layout() -> Layout {
     Layout {
         schema: Arc::new(schema),
         blobs: vec![("image.bytes", Storage::Picture), ("data.list.element", Storage::Voxels)],
-        tag: "image-shard/2",
+        tag: "image-shard/3",
         pictures: &["image"],
     }
 }
@@ -270,6 +273,7 @@ fn batch(cases: &[&CaseImage]) -> Result<RecordBatch, DatasetsError> {
         texts(cases.iter().map(|_| "float32")),
         spacing_lists(&spacings),
         affine_lists(&affines),
+        spaces(&affines),
         extreme(f32::min),
         extreme(f32::max),
         Arc::new(Float64Array::from_iter_values(means)),
@@ -330,7 +334,7 @@ mod tests {
     #[test]
     fn every_field_moves_the_digest() {
         let base = image_case("a", [1, 2, 3]);
-        let mut changed: Vec<CaseImage> = vec![base.clone(); 9];
+        let mut changed: Vec<CaseImage> = vec![base.clone(); 10];
         changed[0].id.push('x');
         changed[1].patient.push('x');
         changed[2].dataset.push('x');
@@ -340,11 +344,12 @@ mod tests {
         changed[6].image = Grid::new([1, 3, 2], base.image.values().to_vec()).unwrap();
         changed[7].affine = Some(PLACE);
         changed[8].affine = Some(affine::regridded(&PLACE, [0.0, 1.0, 0.0], [1.0; 3]));
+        changed[9].affine = Some(PLACE.rows.into());
         let mut digests: BTreeSet<[u8; 32]> =
             changed.into_iter().map(|case| image_digest(&[case])).collect();
         digests.insert(image_digest(std::slice::from_ref(&base)));
         digests.insert(image_digest(&[]));
-        assert_eq!(digests.len(), 11);
+        assert_eq!(digests.len(), 12);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use super::{
     columns::{
         Rows, affine_lists, axis, bit_lists, check_voxels, list_type, picture_column, picture_type,
-        shape_lists, spacing_lists, texts, voxel_lists,
+        shape_lists, spaces, spacing_lists, texts, voxel_lists,
     },
     digest::Content,
     file::{Layout, Source, Storage, write_batches},
@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{Affine, CaseLabel, DatasetsError, Grid, SourceKind, Spacing, Split, picture};
 
-/// The columns that reading needs, those of [`LabelHead`] first, and `affine`, which older files lack; the others repeat what they say, for viewers and queries.
+/// The columns that reading needs, those of [`LabelHead`] first, and `affine` and `space`, which older files lack; the others
+/// repeat what they say, for viewers and queries.
 const NEEDED: [&str; 11] = [
     "case_id",
     "source",
@@ -40,8 +41,8 @@ const NEEDED: [&str; 11] = [
 /// Writes a label shard, rows sorted by case, structure and source, and returns the digest of its content.
 ///
 /// The same labels give the same bytes in whatever order they come. Columns: `case_id`, `source`, `source_kind`,
-/// `structure`, `split`, `slices`, `rows`, `columns`, `shape`, `spacing_mm`, `affine` (as in image shards), `voxels` (size of the foreground),
-/// `params` (JSON, may be missing), `mask` (PNG with 0 and 255 of a mask with one slice, else missing), `data`
+/// `structure`, `split`, `slices`, `rows`, `columns`, `shape`, `spacing_mm`, `affine` and `space` (as in image shards),
+/// `voxels` (size of the foreground), `params` (JSON, may be missing), `mask` (PNG with 0 and 255 of a mask with one slice, else missing), `data`
 /// (booleans), `probability` (may be missing).
 ///
 /// # Errors
@@ -251,6 +252,7 @@ fn layout() -> Layout {
         Field::new("shape", list_type(DataType::Int32), false),
         Field::new("spacing_mm", list_type(DataType::Float64), false),
         Field::new("affine", list_type(DataType::Float64), true),
+        Field::new("space", DataType::Utf8, true),
         Field::new("voxels", DataType::Int64, false),
         Field::new("params", DataType::Utf8, true),
         Field::new("mask", picture_type(), true),
@@ -264,7 +266,7 @@ fn layout() -> Layout {
             ("data.list.element", Storage::Bits),
             ("probability.list.element", Storage::Voxels),
         ],
-        tag: "label-shard/2",
+        tag: "label-shard/3",
         pictures: &["mask"],
     }
 }
@@ -293,6 +295,7 @@ fn batch(labels: &[&CaseLabel]) -> Result<RecordBatch, DatasetsError> {
         shape_lists(&shapes),
         spacing_lists(&spacings),
         affine_lists(&affines),
+        spaces(&affines),
         Arc::new(Int64Array::from_iter_values(labels.iter().map(|label| label.mask.area() as i64))),
         Arc::new(StringArray::from_iter(labels.iter().map(|label| label.params.as_deref()))),
         picture_column(pictures.collect()),
@@ -374,7 +377,7 @@ mod tests {
     #[test]
     fn every_field_moves_the_digest() {
         let base = label("a", "shift");
-        let mut changed: Vec<CaseLabel> = vec![base.clone(); 10];
+        let mut changed: Vec<CaseLabel> = vec![base.clone(); 11];
         changed[0].id.push('x');
         changed[1].source.push('x');
         changed[2].kind = SourceKind::Human;
@@ -385,10 +388,11 @@ mod tests {
         changed[7].spacing = Spacing::new([2.0, 1.0, 1.0]).unwrap();
         changed[8].params = Some("{}".into());
         changed[9].affine = Some(PLACE);
+        changed[10].affine = Some(PLACE.rows.into());
         let mut digests: BTreeSet<[u8; 32]> =
             changed.into_iter().map(|label| label_digest(&[label])).collect();
         digests.insert(label_digest(&[base]));
-        assert_eq!(digests.len(), 11);
+        assert_eq!(digests.len(), 12);
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use crate::{Affine, CaseImage, CaseLabel, Grid, SourceKind, Spacing, Split, mask};
+use crate::{Affine, CaseImage, CaseLabel, Grid, SourceKind, Space, Spacing, Split, mask};
 
 /// Where a turned and left-handed grid lies.
-pub(super) const PLACE: Affine =
-    [[0.0, -0.7, 0.1, 3.5], [0.7, 0.0, 0.0, -8.0], [0.0, 0.07, 1.0 / 3.0, 120.0]];
+pub(super) const PLACE: Affine = Affine {
+    rows: [[0.0, -0.7, 0.1, 3.5], [0.7, 0.0, 0.0, -8.0], [0.0, 0.07, 1.0 / 3.0, 120.0]],
+    space: Space::Talairach,
+};
 
 /// A folder that goes away with the test.
 pub(super) fn scratch() -> tempfile::TempDir {

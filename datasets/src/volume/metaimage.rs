@@ -273,6 +273,7 @@ mod tests {
     use flate2::{Compression, write::ZlibEncoder};
 
     use super::*;
+    use crate::Space;
 
     const HEADER: &str = "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\n\
         TransformMatrix = 1 0 0 0 0 1 0 1 0\nOffset = 10 -20 30\nElementSpacing = 0.5 0.75 2\nDimSize = 4 3 2\n\
@@ -302,8 +303,8 @@ mod tests {
         assert_eq!(volume.image.shape(), [2, 3, 4]);
         assert_eq!(volume.image.get([1, 2, 3]), 19.0);
         assert_eq!(volume.spacing.millimetres(), [2.0, 0.75, 0.5]);
-        let world = [[-0.5, 0.0, 0.0, -10.0], [0.0, 0.0, -2.0, 20.0], [0.0, 0.75, 0.0, 30.0]];
-        assert_eq!(volume.affine, Some(world));
+        let rows = [[-0.5, 0.0, 0.0, -10.0], [0.0, 0.0, -2.0, 20.0], [0.0, 0.75, 0.0, 30.0]];
+        assert_eq!(volume.affine, Some(Affine { rows, space: Space::Scanner }));
         let packed = zlib(&voxels());
         let sized =
             format!("CompressedData = True\nCompressedDataSize = {}\n{HEADER}", packed.len());

@@ -1,7 +1,8 @@
 //! Reader of NIfTI-1 and NIfTI-2, as one file (`.nii`, `.nii.gz`) or as a pair (`.hdr` with `.img`).
 //!
 //! Source: `nifti1.h` and `nifti2.h` of the NIfTI data format working group. Both byte orders; whole and real numbers
-//! of up to 8 bytes. The affine is the sform when its code is positive, else the qform, else unknown.
+//! of up to 8 bytes. The affine is the sform when its code is positive, else the qform, else unknown;
+//! its code tells the space.
 //! Not read: Analyze 7.5, complex and colour voxels, 5 and more axes (vectors, CIFTI).
 
 use std::{
@@ -14,7 +15,7 @@ use super::{
     element::{Element, Endian},
     file::{count_voxels, gunzip, is_gzip, read_file, wrong},
 };
-use crate::{DatasetsError, affine::steps};
+use crate::{DatasetsError, Space, affine::steps};
 
 /// Largest share by which `pixdim` and the affine may differ and still say the same.
 const SAME_STEP: f64 = 1e-3;
@@ -168,7 +169,11 @@ impl Header {
         let element = element(&fields)?;
         let axes = axes(&fields)?;
         let millimetres = unit(&fields)?;
-        let affine = affine(&fields)?.map(|affine| affine.map(|row| row.map(|v| v * millimetres)));
+        let in_unit = affine(&fields)?;
+        let affine = in_unit.map(|Affine { rows, space }| Affine {
+            rows: rows.map(|row| row.map(|value| value * millimetres)),
+            space,
+        });
         let spacing = spacing(&fields, &axes, millimetres, affine.as_ref());
         Ok(Self {
             endian: fields.endian,
@@ -329,23 +334,24 @@ fn unit(fields: &Fields<'_>) -> Result<f64, VolumeError> {
 }
 
 fn affine(fields: &Fields<'_>) -> Result<Option<Affine>, VolumeError> {
-    let affine = if fields.code(254, 348) > 0 {
+    let [sform, qform] = [fields.code(254, 348), fields.code(252, 344)];
+    let (rows, code) = if sform > 0 {
         let row = |row: usize| [0, 1, 2, 3].map(|index| fields.real(280, 400, 4 * row + index));
-        [row(0), row(1), row(2)]
-    } else if fields.code(252, 344) > 0 {
-        of_quaternion(fields)
+        ([row(0), row(1), row(2)], sform)
+    } else if qform > 0 {
+        (of_quaternion(fields), qform)
     } else {
         return Ok(None);
     };
-    if affine.iter().flatten().all(|value| value.is_finite()) {
-        Ok(Some(affine))
+    if rows.iter().flatten().all(|value| value.is_finite()) {
+        Ok(Some(Affine { rows, space: Space::of_code(code) }))
     } else {
-        Err(field("sform or qform", "finite", format!("{affine:?}")))
+        Err(field("sform or qform", "finite", format!("{rows:?}")))
     }
 }
 
-/// The affine of the qform: a rotation, `pixdim` and an offset.
-fn of_quaternion(fields: &Fields<'_>) -> Affine {
+/// The rows of the affine of the qform: a rotation, `pixdim` and an offset.
+fn of_quaternion(fields: &Fields<'_>) -> [[f64; 4]; 3] {
     let [b, c, d] = [0, 1, 2].map(|index| fields.real(256, 352, index));
     let offset = [3, 4, 5].map(|index| fields.real(256, 352, index));
     let a = (1.0 - b * b - c * c - d * d).max(0.0).sqrt();
@@ -402,7 +408,11 @@ mod tests {
         let image =
             Grid::from_fn([2, 3, 4], |[slice, row, column]| (slice * 12 + row * 4 + column) as f32);
         let affine = [[-0.5, 0.0, 0.0, 10.0], [0.0, 0.75, 0.0, -3.0], [0.0, 0.0, 2.0, 5.5]];
-        Volume { image, spacing: Spacing::new([2.0, 0.75, 0.5]).unwrap(), affine: Some(affine) }
+        Volume {
+            image,
+            spacing: Spacing::new([2.0, 0.75, 0.5]).unwrap(),
+            affine: Some(affine.into()),
+        }
     }
 
     fn encoded(version: NiftiVersion) -> Vec<u8> {
@@ -475,7 +485,7 @@ mod tests {
         bytes[123] = 1;
         let found = parse(&bytes).unwrap();
         assert_eq!(found[0].spacing.millimetres(), [2000.0, 750.0, 500.0]);
-        assert_eq!(found[0].affine.unwrap()[2][3], 5500.0);
+        assert_eq!(found[0].affine.unwrap().rows[2][3], 5500.0);
     }
 
     #[test]
@@ -490,8 +500,11 @@ mod tests {
         put(&mut bytes, 264, &1.0_f32.to_le_bytes());
         put(&mut bytes, 268, &7.0_f32.to_le_bytes());
         let found = parse(&bytes).unwrap();
-        let expected = [[-0.5, 0.0, 0.0, 7.0], [0.0, -0.75, 0.0, 0.0], [0.0, 0.0, -2.0, 0.0]];
-        assert_eq!(found[0].affine, Some(expected));
+        let rows = [[-0.5, 0.0, 0.0, 7.0], [0.0, -0.75, 0.0, 0.0], [0.0, 0.0, -2.0, 0.0]];
+        assert_eq!(found[0].affine, Some(Affine { rows, space: Space::Scanner }));
+        // Where both are set, the code of the sform counts with it.
+        put(&mut bytes, 254, &4_i16.to_le_bytes());
+        assert_eq!(parse(&bytes).unwrap()[0].affine.unwrap().space, Space::Mni);
     }
 
     #[test]

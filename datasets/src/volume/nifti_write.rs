@@ -7,9 +7,6 @@ use flate2::{Compression, GzBuilder};
 use super::{Volume, VolumeError, file::wrong};
 use crate::DatasetsError;
 
-/// What the world of an affine is, `NIFTI_XFORM_ALIGNED_ANAT`: that of another file, which holds for whatever is written.
-const ALIGNED: i32 = 2;
-
 /// Version of the format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NiftiVersion {
@@ -31,8 +28,8 @@ pub enum NiftiVoxel {
 
 /// Writes a volume, compressed when the name ends in `.gz`.
 ///
-/// An affine that came from a file of the same version is written as it was, and so is its absence; the unit is the
-/// millimetre. The compressed form holds neither name nor time, so equal volumes give equal bytes.
+/// An affine that came from a file of the same version is written as it was, as the sform with the code of its space, and so
+/// is its absence; the unit is the millimetre. The compressed form holds neither name nor time, so equal volumes give equal bytes.
 ///
 /// # Errors
 /// [`DatasetsError::Write`], and [`DatasetsError::Volume`] as [`encode_nifti`].
@@ -124,8 +121,8 @@ fn first_header(volume: &Volume, voxel: NiftiVoxel) -> Result<Vec<u8>, VolumeErr
     header.put(112, 1_f32.to_le_bytes());
     header.put(123, [2]);
     if let Some(affine) = volume.affine {
-        header.put(254, (ALIGNED as i16).to_le_bytes());
-        for (index, value) in affine.into_iter().flatten().enumerate() {
+        header.put(254, affine.space.code().to_le_bytes());
+        for (index, value) in affine.rows.into_iter().flatten().enumerate() {
             header.put(280 + 4 * index, (value as f32).to_le_bytes());
         }
     }
@@ -150,8 +147,8 @@ fn second_header(volume: &Volume, voxel: NiftiVoxel) -> Result<Vec<u8>, VolumeEr
     header.put(168, 544_i64.to_le_bytes());
     header.put(176, 1_f64.to_le_bytes());
     if let Some(affine) = volume.affine {
-        header.put(348, ALIGNED.to_le_bytes());
-        for (index, value) in affine.into_iter().flatten().enumerate() {
+        header.put(348, i32::from(affine.space.code()).to_le_bytes());
+        for (index, value) in affine.rows.into_iter().flatten().enumerate() {
             header.put(400 + 8 * index, value.to_le_bytes());
         }
     }
@@ -165,7 +162,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        Grid, Spacing,
+        Grid, Space, Spacing,
         volume::{Affine, read_nifti},
     };
 
@@ -182,6 +179,8 @@ mod tests {
         let oblique = [[0.1, 0.7, 0.0, 1.0 / 3.0], [-0.7, 0.1, 0.0, -2.0], [0.0, 0.0, 3.0, 9.0]];
         let step = 0.5_f64.sqrt();
         let exact = [[-0.5, 0.0, 0.0, 3.0], [0.0, 0.25, 0.0, -8.0], [0.0, 0.0, 3.0, 9.0]];
+        let [oblique, exact] = [(oblique, Space::Mni), (exact, Space::Scanner)]
+            .map(|(rows, space)| Affine { rows, space });
         for (version, volume) in [
             (NiftiVersion::One, volume(Some(exact), [3.0, 0.25, 0.5])),
             (NiftiVersion::One, volume(None, [3.0, 0.25, 0.5])),

@@ -294,6 +294,7 @@ mod tests {
     use flate2::{Compression, write::GzEncoder};
 
     use super::*;
+    use crate::Space;
 
     const HEADER: &str = "NRRD0004\n# a comment\ntype: short\ndimension: 3\nspace: left-posterior-superior\n\
         sizes: 4 3 2\nspace directions: (0.5,0,0) (0,0,0.75) (0,2,0)\nkinds: domain domain domain\nendian: little\n\
@@ -322,8 +323,8 @@ mod tests {
         let volume = read(HEADER, &voxels()).unwrap();
         assert_eq!((volume.image.shape(), volume.image.get([1, 2, 3])), ([2, 3, 4], 19.0));
         assert_eq!(volume.spacing.millimetres(), [2.0, 0.75, 0.5]);
-        let world = [[-0.5, 0.0, 0.0, -10.0], [0.0, 0.0, -2.0, 20.0], [0.0, 0.75, 0.0, 30.0]];
-        assert_eq!(volume.affine, Some(world));
+        let rows = [[-0.5, 0.0, 0.0, -10.0], [0.0, 0.0, -2.0, 20.0], [0.0, 0.75, 0.0, 30.0]];
+        assert_eq!(volume.affine, Some(Affine { rows, space: Space::Scanner }));
         assert_eq!(read(&HEADER.replace("raw", "gzip"), &gz(&voxels())).unwrap(), volume);
         assert_eq!(read(&HEADER.replace('\n', "\r\n"), &voxels()).unwrap(), volume);
         let swapped: Vec<u8> =
@@ -349,6 +350,7 @@ mod tests {
                 .unwrap()
                 .affine
                 .unwrap()
+                .rows
         };
         let [x, y, z] = of("LPS");
         let negated = |row: [f64; 4]| row.map(|value| 0.0 - value);

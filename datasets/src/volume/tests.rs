@@ -36,7 +36,7 @@ fn random_damage_never_panics() {
     let volume = Volume {
         image: Grid::filled([2, 2, 3], 7.0),
         spacing: Spacing::unit(),
-        affine: Some([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]]),
+        affine: Some(crate::affine::of_spacing(Spacing::unit())),
     };
     let nifti = |version| encode_nifti(&volume, NiftiVoxel::F32, version).unwrap();
     let mut stream = crate::Stream::new(5, "test.volume.damage", &[]);
@@ -111,7 +111,7 @@ fn files_of_nibabel_are_read_or_refused_for_a_reason() {
 fn singular_affines_are_refused() {
     let flat = |z: [f64; 3], n_slices: usize| {
         let affine = [[0.5, 0.0, z[0], 1.0], [0.0, 0.5, z[1], 2.0], [0.0, 0.0, z[2], 3.0]];
-        Volume::assemble([2, 3, n_slices], vec![0.0; 6 * n_slices], [1.0; 3], Some(affine))
+        Volume::assemble([2, 3, n_slices], vec![0.0; 6 * n_slices], [1.0; 3], Some(affine.into()))
     };
     assert!(flat([0.0, 0.0, 2.0], 2).is_ok());
     assert!(flat([1.0, 1.0, 0.5], 2).is_ok());
@@ -173,7 +173,7 @@ fn volumes_of_pyradiomics_have_their_known_facts() {
     assert_eq!(n_read, 10);
     let prostate = read_volume(&folder.join("prostate_phantom_subvolume-label.nrrd")).unwrap();
     assert_eq!(prostate.labels().unwrap().values().iter().max(), Some(&9));
-    assert_eq!(prostate.affine.unwrap()[0], [0.5, 0.0, 0.0, -15.683382511138916]);
+    assert_eq!(prostate.affine.unwrap().rows[0], [0.5, 0.0, 0.0, -15.683382511138916]);
 }
 
 #[test]

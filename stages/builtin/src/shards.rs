@@ -90,9 +90,9 @@ pub enum ShardsError {
         /// The cell that places it elsewhere.
         cell: String,
         /// Where the case's image, or what comes first, lies.
-        expected: Box<Affine>,
+        expected: Box<[[f64; 4]; 3]>,
         /// Where the other lies.
-        found: Box<Affine>,
+        found: Box<[[f64; 4]; 3]>,
     },
     /// A network and its images differ in the number of channels.
     #[error(
@@ -181,8 +181,8 @@ pub(crate) fn check_place(
     Err(StageError::new(ShardsError::PlaceDiffers {
         case: case.to_owned(),
         cell: cell.to_owned(),
-        expected: Box::new(expected),
-        found: Box::new(found),
+        expected: Box::new(expected.rows),
+        found: Box::new(found.rows),
     }))
 }
 

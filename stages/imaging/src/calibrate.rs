@@ -253,7 +253,8 @@ mod tests {
     use super::*;
     use crate::noise::{
         AreaRatio, Choppy, Correlation, Cube, EdgeDistort, Erase, ErodeDilate, FlipSquare, Fourier,
-        GrfBoundary, Markov, Natural, Polygonize, Shift, Simulator, Speckle, test_masks::lungs,
+        Fracture, GrfBoundary, Markov, MorphRater, Natural, Polygonize, Shift, Simulator, Speckle,
+        Swelling, Thickening, Thinning, test_masks::lungs,
     };
     use datasets::Mask;
 
@@ -276,7 +277,7 @@ mod tests {
     #[test]
     fn every_simulator_reaches_both_levels_of_the_paper() {
         let masks = named_lungs(100);
-        let simulators: [&dyn Simulator; 14] = [
+        let simulators: [&dyn Simulator; 19] = [
             &AreaRatio::default(),
             &EdgeDistort::default(),
             &Fourier::default(),
@@ -286,6 +287,11 @@ mod tests {
             &Natural::default(),
             &Choppy::default(),
             &Speckle::default(),
+            &Thinning::default(),
+            &Thickening::default(),
+            &Swelling::default(),
+            &Fracture::default(),
+            &MorphRater::default(),
             &ErodeDilate::default(),
             &Shift::default(),
             &FlipSquare::default(),

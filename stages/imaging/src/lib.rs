@@ -19,6 +19,9 @@ pub mod noise;
 pub mod normalise;
 pub mod outline;
 pub mod polygon;
+#[cfg(test)]
+#[path = "../../../tests/shared/published.rs"]
+mod published;
 pub mod rank;
 pub mod recursive;
 pub mod region;

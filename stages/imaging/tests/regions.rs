@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use std::{
-    collections::BTreeMap,
-    env,
-    io::{self, Write},
-    path::PathBuf,
-};
+#[path = "../../../tests/shared/published.rs"]
+mod published;
+
+use std::collections::BTreeMap;
 
 use datasets::{Grid, Image, Mask, volume::read_volume};
 use imaging::{
@@ -22,6 +20,7 @@ use imaging::{
     sources::{Edge, Grower, Guard, Maps, Statistic},
     vesselness::{Structureness, Vesselness, vesselness},
 };
+use published::published;
 
 const SHAPE: [usize; 3] = [7, 9, 12];
 const SPACING: [f64; 3] = [1.4, 0.7, 0.7];
@@ -168,13 +167,7 @@ fn medians_and_holes_are_the_same() {
 
 /// A breast scan with a tumour at this seed; `None`, and a word, where the files are not at hand.
 fn breast() -> Option<(Image, Mask)> {
-    let default = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let root = env::var_os("PIPELINE_TEST_DATA").map_or(default, PathBuf::from);
-    let folder = root.join("pyradiomics_volumes");
-    if !folder.is_dir() {
-        let _ = writeln!(io::stderr(), "NOT RUN: no {}; set PIPELINE_TEST_DATA", folder.display());
-        return None;
-    }
+    let folder = published("pyradiomics_volumes")?;
     let image = read_volume(&folder.join("breast1_image.nrrd")).unwrap();
     let label = read_volume(&folder.join("breast1_label.nrrd")).unwrap();
     Some((image.image, label.image.map(|&value| value > 0.0)))

@@ -3,8 +3,8 @@
 //! Ports: in `labels: Labels` (a source, a fusion, a prediction), optional `source: Images`, the images before they were
 //! resampled or cut; out `files: NiftiFiles`. With `source`, every label is brought back to the grid of its case's image:
 //! masks from the nearest voxel, probabilities by linear interpolation, background beyond what the label covers.
-//! Without, the grid is that of the labels. The affine is that of the image, rounded to the 4 bytes of NIfTI-1 as the file
-//! that it came from has it; of pictures and other images whose place is not known nothing is written but the spacing, which
+//! Without, the grid is that of the labels. The affine is that of the image with the code of its space, rounded to the 4 bytes of NIfTI-1
+//! as the file that it came from has it; of pictures and other images whose place is not known nothing is written but the spacing, which
 //! programs take for a grid along the axes of the world.
 //! Randomness: none. Cost: one case a thread in memory; the same labels give the same bytes.
 
@@ -108,7 +108,7 @@ pub enum ExportError {
         /// The case.
         case: String,
         /// Its affine.
-        found: Box<Affine>,
+        found: Box<[[f64; 4]; 3]>,
     },
     /// Labels of one case on different grids.
     #[error(
@@ -269,7 +269,7 @@ impl Onto {
             return Ok(None);
         }
         let way = VoxelMap::between(&own, &place);
-        way.map(Some).ok_or_else(|| ExportError::Singular { case, found: Box::new(place) })
+        way.map(Some).ok_or_else(|| ExportError::Singular { case, found: Box::new(place.rows) })
     }
 }
 
@@ -379,7 +379,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
     use datasets::{
-        CaseImage, Mask, Split, mask,
+        CaseImage, Mask, Space, Split, mask,
         shard::{write_images, write_labels},
         volume::read_nifti,
     };
@@ -387,7 +387,10 @@ mod tests {
     use super::*;
     use crate::shards::tests::{input, label};
 
-    const PLACE: Affine = [[-0.5, 0.0, 0.0, 8.0], [0.0, 2.0, 0.0, -3.0], [0.0, 0.0, 4.0, 1.0]];
+    const PLACE: Affine = Affine {
+        rows: [[-0.5, 0.0, 0.0, 8.0], [0.0, 2.0, 0.0, -3.0], [0.0, 0.0, 4.0, 1.0]],
+        space: Space::Scanner,
+    };
 
     /// What the stage writes of these labels, by name, for images of one shape.
     fn written(
@@ -467,7 +470,8 @@ mod tests {
             refused(&[nowhere], Some((&["b"], [1, 1, 2]))),
             "case `a` has a label in cell `drawn` and no image in cell `scans`"
         );
-        let flat = [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]];
+        let flat: Affine =
+            [[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0]].into();
         let flat = placed("a", "lung", mask![". #"], Some(flat));
         assert!(refused(&[flat], Some((&["a"], [1, 2, 5]))).contains("axes lie in a plane"));
     }

@@ -140,7 +140,7 @@ pub struct Folder;
 
 impl Stage for Folder {
     const NAME: &'static str = "ingest.folder";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str =
         "Reads images and the labels of several raters from a folder and checks them.";
     const NONSEMANTIC: &'static [&'static str] = &["root", "tables"];

@@ -4,7 +4,7 @@
 //! Ports: in `truth: Labels` and `simulator: Simulator` (its settings); out `labels: Labels` of kind `simulated`, with what was
 //! drawn for each case in `params`.
 //! Structures of a case share their draws: the same coin, the same displacement, the same corner of a square, the same places
-//! on the outline. Each is made noisy by itself; rules among them ([`ApplyConfig`]) are put into force after that.
+//! on the outline. Each is made noisy by itself; what they are taken for and rules among them ([`ApplyConfig`]) come after that.
 //! Randomness: streams keyed by (seed, case, source); not by order, shard or subset. Cost: that of the simulator.
 
 use std::collections::BTreeMap;
@@ -37,6 +37,11 @@ pub struct ApplyConfig {
     /// Structures that the noise touches; others keep their clean mask, to which the rules apply all the same. So an erased
     /// cup need not take its disc with it. Default all.
     pub only: Vec<String>,
+    /// Structures that are taken for each other in a circle: after the noise, and before all rules, each gets the mask of the
+    /// one before it and the first that of the last. `["1", "4", "2"]` is the rater of Zhang et al. (NeurIPS 2020) who is
+    /// wrong about tumours: 1 is drawn as 4, 4 as 2, 2 as 1. Default none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cycle: Vec<String>,
 }
 
 inputs! {
@@ -71,8 +76,10 @@ impl Stage for Apply {
     type Outputs = ApplyOutputs;
 
     fn check(config: &ApplyConfig) -> Result<(), Refusal> {
-        let ApplyConfig { nested, exclusive, only } = config;
-        for (setting, names) in [("nested", nested), ("exclusive", exclusive), ("only", only)] {
+        let ApplyConfig { nested, exclusive, only, cycle } = config;
+        let lists =
+            [("nested", nested), ("exclusive", exclusive), ("only", only), ("cycle", cycle)];
+        for (setting, names) in lists {
             let repeats = names.iter().enumerate().find(|(n, name)| names[..*n].contains(name));
             if let Some((_, name)) = repeats {
                 return Err(Refusal::new(setting, format!("`{name}` is named twice")));
@@ -141,17 +148,29 @@ fn annotate(
     Ok(CaseLabel { source, kind, mask: noisy.mask, probability: None, params, ..label })
 }
 
-/// Applies the rules among the structures of a case.
+/// Applies the exchange and the rules among the structures of a case.
 fn put_in_force(
     config: &ApplyConfig,
     labels: &mut [CaseLabel],
     cell: &str,
 ) -> Result<(), StageError> {
+    exchange(&config.cycle, labels, cell)?;
     for (stronger, weaker) in pairs(&config.exclusive) {
         cut(labels, stronger, weaker, cell, |taken| !taken)?;
     }
     for outer_and_inner in config.nested.windows(2) {
         cut(labels, &outer_and_inner[0], &outer_and_inner[1], cell, |outer| outer)?;
+    }
+    Ok(())
+}
+
+/// Gives each structure what was drawn of the one before it, and the first that of the last.
+fn exchange(cycle: &[String], labels: &mut [CaseLabel], cell: &str) -> Result<(), StageError> {
+    for pair in cycle.windows(2).rev() {
+        let [from, to] = places(labels, [&pair[0], &pair[1]], cell)?;
+        let [from, to] = labels.get_disjoint_mut([from, to]).expect("two names are at two places");
+        std::mem::swap(&mut from.mask, &mut to.mask);
+        std::mem::swap(&mut from.params, &mut to.params);
     }
     Ok(())
 }
@@ -170,6 +189,20 @@ fn cut(
     cell: &str,
     stays: impl Fn(bool) -> bool,
 ) -> Result<(), StageError> {
+    let [by, place] = places(labels, [by, structure], cell)?;
+    let other = labels[by].mask.clone();
+    let mask = &mut labels[place].mask;
+    let voxels = mask.values_mut().iter_mut().zip(other.values());
+    voxels.for_each(|(own, &other)| *own &= stays(other));
+    Ok(())
+}
+
+/// Where the labels of two structures are, which must be there and of one shape.
+fn places(
+    labels: &[CaseLabel],
+    structures: [&str; 2],
+    cell: &str,
+) -> Result<[usize; 2], StageError> {
     let place = |structure: &str| {
         labels.iter().position(|label| label.structure == structure).ok_or_else(|| {
             let case = labels.first().map(|label| label.id.clone()).unwrap_or_default();
@@ -177,20 +210,15 @@ fn cut(
             StageError::new(ShardsError::LabelMissing { case, structure, cell })
         })
     };
-    let (by_place, place) = (place(by)?, place(structure)?);
-    let other = labels[by_place].mask.clone();
-    let mask = &mut labels[place].mask;
-    if mask.shape() != other.shape() {
-        return Err(StageError::new(ImagingError::ShapesDiffer {
-            left: by.to_owned(),
-            left_shape: other.shape(),
-            right: structure.to_owned(),
-            right_shape: mask.shape(),
-        }));
+    let [left, right] = structures;
+    let found = [place(left)?, place(right)?];
+    let [left_shape, right_shape] = found.map(|place| labels[place].mask.shape());
+    if left_shape != right_shape {
+        let [left, right] = structures.map(str::to_owned);
+        let differ = ImagingError::ShapesDiffer { left, left_shape, right, right_shape };
+        return Err(StageError::new(differ));
     }
-    let voxels = mask.values_mut().iter_mut().zip(other.values());
-    voxels.for_each(|(own, &other)| *own &= stays(other));
-    Ok(())
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -198,7 +226,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
     use datasets::{Mask, Spacing, mask};
-    use imaging::noise::{Correlation, Erase, ErodeDilate, FlipSquare, Polygonize, Shift};
+    use imaging::noise::{
+        Correlation, Erase, ErodeDilate, FlipSquare, Fracture, MorphRater, Polygonize, RaterHabit,
+        Shift, Swelling, Thickening, Thinning,
+    };
 
     use super::*;
     use crate::{
@@ -232,6 +263,20 @@ mod tests {
             (Polygonize::default().wrap(), 6.0),
             (erase.wrap(), 0.5),
         ]
+    }
+
+    /// Those of shape, and the raters that change something, at about their published strengths.
+    fn of_shape() -> Vec<(AnySimulator, f64)> {
+        let mut all = vec![
+            (Thinning::default().wrap(), 0.7),
+            (Thickening::default().wrap(), 1.0),
+            (Swelling::default().wrap(), 7.0),
+            (Fracture::default().wrap(), 1.5),
+        ];
+        for habit in [RaterHabit::Over, RaterHabit::Under, RaterHabit::Wrong, RaterHabit::Blank] {
+            all.push((MorphRater { habit }.wrap(), 1.0));
+        }
+        all
     }
 
     /// A disc (in 3-D a ball) with a cup a little aside in it, as the case `id`.
@@ -277,10 +322,10 @@ mod tests {
     }
 
     #[test]
-    fn the_five_of_the_paper_keep_nesting_in_two_and_three_dimensions() {
+    fn simulators_keep_nesting_in_two_and_three_dimensions() {
         let mut n_broken = 0;
         for (n_slices, unit) in [(1, LengthUnit::Pixels), (18, LengthUnit::Millimetres)] {
-            for (simulator, strength) in of_the_paper() {
+            for (simulator, strength) in of_the_paper().into_iter().chain(of_shape()) {
                 let source = source(simulator, strength, unit);
                 let mut n_changed = [0, 0];
                 for n in 0..12 {
@@ -377,6 +422,37 @@ mod tests {
         let labels = noisy(&cup, &own, case.clone()).unwrap();
         assert_eq!((&labels[1].mask, labels[1].source.as_str()), (&case[1].mask, "x"));
         assert_ne!(labels[0].mask, case[0].mask);
+    }
+
+    #[test]
+    fn a_cycle_takes_structures_for_each_other_before_the_rules() {
+        let one = |structure: &str, mask| CaseLabel {
+            structure: structure.to_owned(),
+            params: Some(format!("\"{structure}\"")),
+            ..label("a", "truth", mask)
+        };
+        let masks = [mask!["# . . ."], mask![". # . ."], mask![". . # #"]];
+        let names = ["1", "4", "2"].map(str::to_owned).to_vec();
+        let labels = || -> Vec<CaseLabel> {
+            names.iter().zip(&masks).map(|(name, mask)| one(name, mask.clone())).collect()
+        };
+        let config = ApplyConfig { cycle: names.clone(), ..ApplyConfig::default() };
+        let mut found = labels();
+        put_in_force(&config, &mut found, "cases").unwrap();
+        let drawn: Vec<(&str, &Mask, &str)> = found
+            .iter()
+            .map(|label| (&*label.structure, &label.mask, label.params.as_deref().unwrap()))
+            .collect();
+        let [first, second, third] = &masks;
+        assert_eq!(drawn, [("1", third, "\"2\""), ("4", first, "\"1\""), ("2", second, "\"4\"")]);
+        let nested = ["1", "4"].map(str::to_owned).to_vec();
+        let mut found = labels();
+        put_in_force(&ApplyConfig { nested, ..config }, &mut found, "cases").unwrap();
+        assert_eq!((&found[0].mask, found[1].mask.is_empty()), (third, true));
+        let unknown = ["1", "5"].map(str::to_owned).to_vec();
+        let config = ApplyConfig { cycle: unknown, ..ApplyConfig::default() };
+        let fault = put_in_force(&config, &mut labels(), "cases").unwrap_err().to_string();
+        assert_eq!(fault, "case `a` has no label of structure `5` from cell `cases`");
     }
 
     #[test]

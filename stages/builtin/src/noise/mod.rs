@@ -1,4 +1,5 @@
-//! Simulated annotation sources: fourteen simulators, the first five of them the paper's, each a stage that finds its strength, and one stage that applies them.
+//! Simulated annotation sources: nineteen simulators, the first five of them the paper's, each a stage that finds its strength, and one
+//! stage that applies them.
 //!
 //! A simulator's stage calibrates on the training split and writes what [`apply::Apply`] needs into one part and the
 //! numbers that it reached into another: as long as the strength stays the same, no label is made again.
@@ -15,7 +16,8 @@ use std::collections::BTreeMap;
 use engine::Registry;
 use imaging::noise::{
     AreaRatio, Choppy, Correlation, Cube, EdgeDistort, Erase, ErodeDilate, FlipSquare, Fourier,
-    GrfBoundary, Markov, Natural, Polygonize, Shift, Simulator, Speckle,
+    Fracture, GrfBoundary, Markov, MorphRater, Natural, Polygonize, Shift, Simulator, Speckle,
+    Swelling, Thickening, Thinning,
 };
 use serde::{Deserialize, Serialize};
 
@@ -103,6 +105,21 @@ simulators! {
     /// Single voxels are wrong.
     Speckle = "noise.speckle", version 1,
         "Calibrates flips of single voxels that keep the size of the mask.";
+    /// Everything is too thin.
+    Thinning = "noise.thinning", version 1,
+        "Calibrates erosion by a share of half the thickness of the mask.";
+    /// Everything is too thick.
+    Thickening = "noise.thickening", version 1,
+        "Calibrates dilation by a share of half the thickness of the mask.";
+    /// One place bulges.
+    Swelling = "noise.swelling", version 1,
+        "Calibrates a bulge at a random place in the middle of the mask.";
+    /// Gaps go across.
+    Fracture = "noise.fracture", version 1,
+        "Calibrates cuts across the mask at random places.";
+    /// A rater with a habit: right, too much, too little, with gaps, or nothing.
+    MorphRater = "noise.morph_rater", version 1,
+        "Calibrates a rater that always draws too much, too little, or too much with gaps.";
 }
 
 /// Everything that [`apply::Apply`] needs to make a source's labels.

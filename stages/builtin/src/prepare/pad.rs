@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_middle_stays_and_the_place_follows() {
-        let place_of = [[0.0, -2.0, 0.0, 5.0], [0.5, 0.0, 0.0, -1.0], [0.0, 0.0, 3.0, 9.0]];
+        let place_of = [[0.0, -2.0, 0.0, 5.0], [0.5, 0.0, 0.0, -1.0], [0.0, 0.0, 3.0, 9.0]].into();
         let given =
             CaseLabel { affine: Some(place_of), ..label("a", "x", mask!["# . .", "# # ."]) };
         let found = Window::around(whole([1, 2, 3]), [1, 3, 2]).label(given.clone());

@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(found.spacing.millimetres(), [1.0, 1.0, 0.5]);
         // One row more above; columns of half the width that begin at the same edge.
         let expected = [[0.5, 0.0, 0.0, -0.25], [0.0, 1.0, 0.0, -1.0], [0.0, 0.0, 1.0, 0.0]];
-        assert_eq!(found.affine, Some(expected));
+        assert_eq!(found.affine, Some(expected.into()));
         let map = found.probability.as_ref().unwrap();
         assert_eq!(map.shape(), [1, 4, 6]);
         assert!(map.values().iter().all(|value| (0.0..=1.0).contains(value)));

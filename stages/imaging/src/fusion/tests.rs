@@ -1,26 +1,12 @@
 //! Fusion of real raters against what other programs make of them.
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use datasets::{Grid, Mask, picture::read_mask, volume::read_volume};
 
 use super::*;
-
-/// A folder of the test data; `None`, said aloud, when it is not there.
-#[allow(clippy::print_stderr, reason = "a test that had nothing to check says so")]
-fn folder(name: &str) -> Option<PathBuf> {
-    let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-    let folder = env::var_os("PIPELINE_TEST_DATA").map_or(default, PathBuf::from).join(name);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no {}; set PIPELINE_TEST_DATA", folder.display());
-    None
-}
+use crate::published::published;
 
 /// The seven raters of a QUBIQ brain growth case.
 fn raters(folder: &Path, case: &str) -> Vec<Mask> {
@@ -41,7 +27,7 @@ fn assert_printed(found: &[f64], expected: &[f64]) {
 /// Expected values: SimpleITK 2.5.7, `STAPLEImageFilter`, with `|W >= .5|` and the vote of more than 3.5 of 7.
 #[test]
 fn staple_of_seven_raters_is_that_of_simpleitk() {
-    let Some(folder) = folder("qubiq_brain_growth") else { return };
+    let Some(folder) = published("qubiq_brain_growth") else { return };
     let masks = raters(&folder, "case01");
     assert_eq!(
         masks.iter().map(Mask::area).collect::<Vec<_>>(),
@@ -65,7 +51,7 @@ fn staple_of_seven_raters_is_that_of_simpleitk() {
 /// Seven people who agree in the main: every fusion stays close to the vote.
 #[test]
 fn all_fusions_of_real_raters_agree_in_the_main() {
-    let Some(folder) = folder("qubiq_brain_growth") else { return };
+    let Some(folder) = published("qubiq_brain_growth") else { return };
     for case in ["case01", "case02", "case39"] {
         let masks = raters(&folder, case);
         let masks = named(&masks);
@@ -88,7 +74,7 @@ fn all_fusions_of_real_raters_agree_in_the_main() {
 /// summed: labels 3, 5 and 6 are overlaps of classes. That is reproduced here as what it is.
 #[test]
 fn two_segmentations_fuse_as_in_label_fusion() {
-    let Some(folder) = folder("labelfusion_brats") else { return };
+    let Some(folder) = published("labelfusion_brats") else { return };
     let read = |name: &str| {
         let volume = read_volume(&folder.join(format!("{name}.nii.gz"))).unwrap();
         volume.labels().unwrap()

@@ -156,8 +156,9 @@ mod tests {
     use crate::{
         fusion::{NamedMask, TieRule, majority_vote},
         noise::{
-            AreaRatio, Choppy, Cube, EdgeDistort, ErodeDilate, FlipSquare, Fourier, GrfBoundary,
-            Markov, Natural, Polygonize, Shift, Speckle,
+            AreaRatio, Choppy, Cube, EdgeDistort, ErodeDilate, FlipSquare, Fourier, Fracture,
+            GrfBoundary, Markov, MorphRater, Natural, Polygonize, Shift, Speckle, Swelling,
+            Thickening, Thinning,
             test_masks::{dice, lungs},
         },
     };
@@ -185,6 +186,11 @@ mod tests {
             (Box::new(Natural::default()), 3.0, 0.0),
             (Box::new(Choppy::default()), 3.0, 0.0),
             (Box::new(Speckle::default()), 0.2, 0.0),
+            (Box::new(Thinning::default()), 0.7, 0.0),
+            (Box::new(Thickening::default()), 1.0, 0.0),
+            (Box::new(Swelling::default()), 7.0, 0.0),
+            (Box::new(Fracture::default()), 1.5, 0.0),
+            (Box::new(MorphRater::default()), 1.0, 0.0),
         ]
     }
 

@@ -110,7 +110,7 @@ fn eroded_at_most(mask: &Mask, wanted: [usize; 3]) -> (Mask, [usize; 3]) {
 }
 
 /// Dilation, or erosion, by a box of these sides.
-fn boxed(mask: &Mask, sides: [usize; 3], is_dilation: bool) -> Mask {
+pub(super) fn boxed(mask: &Mask, sides: [usize; 3], is_dilation: bool) -> Mask {
     let mut result = mask.clone();
     for (axis, side) in sides.into_iter().enumerate() {
         along(&mut result, axis, side, is_dilation);

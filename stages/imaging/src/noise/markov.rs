@@ -134,18 +134,18 @@ fn smoothed(mask: &Mask) -> Mask {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-    use std::{
-        env, fs,
-        path::{Path, PathBuf},
-    };
+    use std::fs;
 
     use datasets::picture::read_mask;
     use rayon::prelude::*;
 
     use super::*;
-    use crate::noise::{
-        Correlation, NoiseCase, NoiseSource, simulate,
-        test_masks::{dice, lungs},
+    use crate::{
+        noise::{
+            Correlation, NoiseCase, NoiseSource, simulate,
+            test_masks::{dice, lungs},
+        },
+        published::published,
     };
 
     fn draw(seed: u64) -> Draw {
@@ -213,21 +213,17 @@ mod tests {
 
     /// The 148 masks that the authors publish beside their code, against ours with the same settings.
     #[test]
-    #[allow(clippy::print_stderr, reason = "a test that had nothing to check says so")]
+    #[allow(clippy::print_stderr, reason = "both levels are worth reading")]
     fn lungs_of_the_authors_have_our_levels() {
-        let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
-        let root = env::var_os("PIPELINE_TEST_DATA").map_or(default, PathBuf::from);
-        let root = root.join("jsrt_scr_256/Datasets/JSRT");
         for (structure, n_steps, change_probability, their_dice) in [
             ("lung", 180.0, 0.05, 0.784),
             ("heart", 180.0, 0.05, 0.772),
             ("clavicle", 100.0, 0.02, 0.828),
         ] {
-            let folder = root.join(format!("{structure}_{n_steps}_0.8_{change_probability}_0.2"));
-            if !folder.is_dir() {
-                eprintln!("skipped: no {}; set PIPELINE_TEST_DATA", folder.display());
-                return;
-            }
+            let noisy = format!("{structure}_{n_steps}_0.8_{change_probability}_0.2");
+            let folder = published(&format!("jsrt_scr_256/Datasets/JSRT/{noisy}"));
+            let Some(folder) = folder else { return };
+            let clean = folder.with_file_name(format!("{structure}_gts_train"));
             let mut names: Vec<_> =
                 fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             names.sort();
@@ -238,11 +234,10 @@ mod tests {
                 seed: 0,
                 name: "markov",
             };
-            let read = |folder: String, name| read_mask(&root.join(folder).join(name), 0).unwrap();
             let (theirs, ours): (Vec<_>, Vec<_>) = names
                 .par_iter()
                 .map(|name| {
-                    let clean = read(format!("{structure}_gts_train"), name);
+                    let clean = read_mask(&clean.join(name), 0).unwrap();
                     let noisy = read_mask(&folder.join(name), 0).unwrap();
                     let case =
                         NoiseCase { id: &name.to_string_lossy(), mask: &clean, spacing: [1.0; 3] };

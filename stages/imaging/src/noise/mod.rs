@@ -16,12 +16,18 @@ mod erase;
 mod erode_dilate;
 mod flip_square;
 mod fourier;
+mod fracture;
 mod grf_boundary;
 mod markov;
+mod medial_axis;
+mod morph_rater;
 mod natural;
 mod polygonize;
 mod shift;
 mod speckle;
+mod swelling;
+mod thickening;
+mod thinning;
 
 pub use area_ratio::AreaRatio;
 pub use choppy::Choppy;
@@ -32,12 +38,17 @@ pub use erase::{Erase, SingleComponent};
 pub use erode_dilate::ErodeDilate;
 pub use flip_square::{FlipSquare, SquareCentre};
 pub use fourier::Fourier;
+pub use fracture::Fracture;
 pub use grf_boundary::GrfBoundary;
 pub use markov::Markov;
+pub use morph_rater::{MorphRater, RaterHabit};
 pub use natural::Natural;
 pub use polygonize::Polygonize;
 pub use shift::{Direction, Shift};
 pub use speckle::Speckle;
+pub use swelling::Swelling;
+pub use thickening::Thickening;
+pub use thinning::Thinning;
 
 use datasets::{Mask, Stream};
 use schemars::JsonSchema;
@@ -92,7 +103,7 @@ pub enum StrengthUnit {
     Probability,
     /// A number of steps.
     Steps,
-    /// A share of something of the mask's own: its area, or the size of its outline's waves.
+    /// A share of something of the mask's own: its area, its thickness, or the size of its outline's waves.
     Share,
 }
 
@@ -172,6 +183,15 @@ fn length_scale(steps: StrengthSteps) -> StrengthScale {
     StrengthScale { unit: StrengthUnit::Length, steps, noise_grows: NoiseGrows::WithStrength }
 }
 
+/// The scale of strengths that are shares of something of the mask's own, larger ones worse.
+fn share_scale() -> StrengthScale {
+    StrengthScale {
+        unit: StrengthUnit::Share,
+        steps: StrengthSteps::Continuous(1e-3),
+        noise_grows: NoiseGrows::WithStrength,
+    }
+}
+
 /// Length of a slice along rows or columns, whichever is less.
 fn shorter_side(shape: [usize; 3], spacing: [f64; 3]) -> f64 {
     (shape[1] as f64 * spacing[1]).min(shape[2] as f64 * spacing[2])
@@ -183,8 +203,35 @@ fn to_voxels(length: f64, spacing: f64) -> usize {
     (length / spacing).round() as usize
 }
 
+/// The spacing with slices so far apart that nothing within `reach` is in another one.
+fn within_slices([_, row, column]: [f64; 3], reach: f64) -> [f64; 3] {
+    [2.0 * reach + 1.0, row, column]
+}
+
+/// The voxels of a box that holds all within `reach` of `centre`, in raster order.
+fn voxels_near(
+    shape: [usize; 3],
+    spacing: [f64; 3],
+    centre: [usize; 3],
+    reach: f64,
+) -> impl Iterator<Item = [usize; 3]> {
+    let [slices, rows, columns] = [0, 1, 2].map(|axis| {
+        // The cast saturates: what reaches beyond the image is cut below.
+        let steps = (reach / spacing[axis]) as usize;
+        let end = centre[axis].saturating_add(steps).saturating_add(1);
+        centre[axis].saturating_sub(steps)..end.min(shape[axis])
+    });
+    slices.flat_map(move |slice| {
+        let columns = columns.clone();
+        let line = move |row| columns.clone().map(move |column| [slice, row, column]);
+        rows.clone().flat_map(line)
+    })
+}
+
 #[cfg(test)]
 pub(crate) mod test_masks {
+    use std::collections::BTreeMap;
+
     use datasets::Mask;
 
     /// A disc in a square image.
@@ -203,6 +250,19 @@ pub(crate) mod test_masks {
                 y * y + x * x <= 1.0
             })
         })
+    }
+
+    /// The masks that `tests/python/morph_vectors.py` makes, by name, and their shape.
+    pub(crate) fn vectors() -> ([usize; 3], BTreeMap<String, Mask>) {
+        let lines = include_str!("../../tests/vectors/morph.txt").lines();
+        let masks: BTreeMap<String, Mask> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, rows)| {
+                let rows: Vec<&str> = rows.split('/').collect();
+                (name.to_owned(), Mask::from_drawing(&rows))
+            })
+            .collect();
+        (masks["clean"].shape(), masks)
     }
 
     /// Dice of two masks of one shape.

@@ -72,7 +72,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
     use datasets::{
-        Affine,
+        Affine, Space,
         affine::{place, regridded},
         mask,
     };
@@ -80,8 +80,10 @@ mod tests {
     use super::*;
 
     /// Turned and left-handed.
-    const PLACE: Affine =
-        [[-0.6, 0.48, 0.5, 12.0], [0.8, 0.36, -0.2, -7.5], [0.05, -0.64, 2.4, 30.0]];
+    const PLACE: Affine = Affine {
+        rows: [[-0.6, 0.48, 0.5, 12.0], [0.8, 0.36, -0.2, -7.5], [0.05, -0.64, 2.4, 30.0]],
+        space: Space::Scanner,
+    };
 
     #[test]
     fn a_grid_on_itself_is_the_same_and_beyond_it_is_nothing() {
@@ -103,10 +105,11 @@ mod tests {
         let image = Grid::from_fn([6, 7, 8], |voxel| {
             height(place(&PLACE, voxel.map(|index| index as f64))) as f32
         });
-        let turned: Affine = [[0.7, 0.1, 0.0, 0.0], [0.0, 0.6, 0.2, 0.0], [0.1, 0.0, 0.9, 0.0]];
+        let turned = [[0.7, 0.1, 0.0, 0.0], [0.0, 0.6, 0.2, 0.0], [0.1, 0.0, 0.9, 0.0]];
         let start = place(&PLACE, [2.0, 2.0, 2.0]);
-        let turned =
-            [0, 1, 2].map(|axis| [turned[axis][0], turned[axis][1], turned[axis][2], start[axis]]);
+        let turned = [0, 1, 2]
+            .map(|axis| [turned[axis][0], turned[axis][1], turned[axis][2], start[axis]])
+            .into();
         let map = VoxelMap::between(&turned, &PLACE).unwrap();
         let found = linear_onto(&image, &map, [4, 4, 4], f32::NAN);
         let mut n_inside = 0;
