@@ -9,7 +9,7 @@ use super::world::{World, files};
 
 #[path = "../../datasets/src/dicom/drawn.rs"]
 #[allow(dead_code, reason = "other tests use all of it")]
-mod drawn;
+pub(crate) mod drawn;
 
 use drawn::{DrawnFile, NAME};
 

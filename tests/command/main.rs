@@ -13,6 +13,7 @@ mod golden;
 mod interrupted;
 mod job;
 mod library;
+mod lidc;
 mod miniature;
 mod raters;
 mod refused;

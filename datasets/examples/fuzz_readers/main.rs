@@ -22,6 +22,7 @@ use std::{
 use datasets::{
     DatasetsError, Stream,
     dicom::read_series,
+    lidc::read_reading,
     raster::read_raster,
     volume::{detached_voxels, read_frames},
 };
@@ -200,5 +201,6 @@ fn read(target: Target, path: &Path) -> Result<(), DatasetsError> {
             Ok(())
         }
         Target::Dicom => read_series(&[path.to_owned()]).map(drop),
+        Target::Reading => read_reading(path).map(drop),
     }
 }

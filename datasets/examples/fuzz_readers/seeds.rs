@@ -15,12 +15,17 @@ use flate2::{
 };
 use tiff::encoder::{Compression as TiffCompression, TiffEncoder, colortype};
 
+#[path = "../../src/lidc/drawn.rs"]
+#[allow(dead_code, reason = "tests use all of it")]
+mod drawn;
+
 /// Which reader a file is for.
 #[derive(Clone, Copy)]
 pub(crate) enum Target {
     Volume,
     Raster,
     Dicom,
+    Reading,
 }
 
 /// How a file is compressed after it was mutated.
@@ -87,6 +92,8 @@ pub(crate) fn all() -> Result<Vec<Seed>, Box<dyn Error>> {
     let mut seeds = volumes()?;
     seeds.extend(pictures()?);
     seeds.extend(series());
+    let reading = drawn::reading(1, &drawn::sessions(1));
+    seeds.push(seed("lidc", Target::Reading, &[("a.xml", reading.as_bytes(), Packing::Plain)]));
     Ok(seeds)
 }
 

@@ -10,7 +10,6 @@ use super::{
 use crate::{
     CaseImage, CaseLabel, DatasetsError, Grid, Image, Mask, SourceKind, Spacing, Split,
     dicom::Series,
-    error::messages,
     raster::{self, Model, Raster, read_raster},
     volume::{self, Affine, read_frames, read_volume},
 };
@@ -136,7 +135,7 @@ impl Reader<'_> {
             let loaded = match load_image(&file.path) {
                 Ok(loaded) => loaded,
                 Err(error) => {
-                    self.note("", series::code(&error), file, chain(&error));
+                    self.findings.push(series::refusal(&self.entry.id, "", file, &error));
                     continue;
                 }
             };
@@ -150,24 +149,14 @@ impl Reader<'_> {
             }
             let is_alone = loaded.channels.len() == 1;
             for (n, image) in loaded.channels.into_iter().enumerate() {
-                self.check_image(file, &image);
+                if let Some((code, detail)) = check::check_image(&image) {
+                    self.note("", code, file, detail);
+                }
                 let name = if is_alone { name.clone() } else { format!("{name}{n}") };
                 channels.push((name, image));
             }
         }
         expected.map(|expected| (channels, expected.place))
-    }
-
-    fn check_image(&mut self, file: &SourceFile, image: &Image) {
-        let n_wrong = image.values().iter().filter(|value| !value.is_finite()).count();
-        if n_wrong > 0 {
-            let detail =
-                format!("{n_wrong} of {} voxels are NaN or infinite", image.values().len());
-            self.note("", FindingCode::NotFinite, file, detail);
-        } else if image.values().iter().all(|value| value == &image.values()[0]) {
-            let detail = format!("every voxel is {}", image.values()[0]);
-            self.note("", FindingCode::ConstantImage, file, detail);
-        }
     }
 
     fn compare_places(
@@ -200,7 +189,7 @@ impl Reader<'_> {
             let loaded = match load_label(&file.path) {
                 Ok(loaded) => loaded,
                 Err(error) => {
-                    self.note(source, series::code(&error), file, chain(&error));
+                    self.findings.push(series::refusal(&self.entry.id, source, file, &error));
                     continue;
                 }
             };
@@ -322,18 +311,6 @@ impl Geometry {
         let differ = affine.iter().flatten().zip(own.iter().flatten()).any(|(&a, &b)| far(a, b));
         differ.then(|| format!("affine is {own:?}: expected {affine:?}"))
     }
-}
-
-/// An error with its causes.
-fn chain(error: &DatasetsError) -> String {
-    // The first message names the file with its folder, which the row has and other machines do not.
-    let first: Option<&dyn std::error::Error> = match error {
-        DatasetsError::Volume { .. }
-        | DatasetsError::Picture { .. }
-        | DatasetsError::Dicom { .. } => std::error::Error::source(error),
-        _ => Some(error),
-    };
-    first.map(messages).unwrap_or_default()
 }
 
 fn is_picture(path: &Path) -> bool {
