@@ -164,7 +164,7 @@ fn no_damage_does_harm() {
             }
         }
     }
-    assert!(n_read > 300 && n_refused > 1000, "{n_read} {n_refused}");
+    assert!(n_read > 100 && n_refused > 1000, "{n_read} {n_refused}");
 }
 
 /// Four axial slices from -5 mm on, 2.5 mm apart.

@@ -102,8 +102,8 @@ fn compare(cases: &[Written]) -> Vec<Finding> {
     findings
 }
 
-/// Divides cases into splits and shards of `target` cases in the mean; `told` are the findings of the cases that were left
-/// out, and the codes that are allowed.
+/// Divides cases into splits and shards of `target` cases in the mean; the last argument is what was found wrong with those
+/// that were left out, and the codes that are allowed.
 ///
 /// # Errors
 /// Too few cases for the splits, unless what was wrong with the others says more.
