@@ -6,8 +6,9 @@
 //! Lossless; 8, 16 and 32 bits with and without sign; grey, and RGB unless it is JPEG; functional groups of enhanced
 //! multi-frame files. All else is refused by its name.
 //!
-//! Only attributes of geometry, pixels and time are kept in memory (see `attribute.rs`): neither images nor messages can
-//! tell who the patient is, except for what is drawn into the pixels, which a note points out where the file does.
+//! Only attributes of geometry, pixels and time are kept in memory (see `attribute.rs`), and the names of objects as what can
+//! be compared and not be shown ([`Uid`]): neither images nor messages can tell who the patient is, except for what is drawn
+//! into the pixels, which a note points out where the file does.
 
 mod attribute;
 #[cfg(test)]
@@ -25,6 +26,8 @@ mod tests;
 use std::{
     collections::BTreeSet,
     fmt,
+    fs::File,
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -52,6 +55,10 @@ pub struct Series {
     pub has_spacing: bool,
     /// How the files number the slices of the first phase.
     pub numbering: Numbering,
+    /// The series that the files say they are of.
+    pub uid: Option<Uid>,
+    /// The object of each slice of the first phase; `None` where the file does not tell it or holds several frames.
+    pub objects: Vec<Option<Uid>>,
     /// What somebody should know who uses the images.
     pub notes: Vec<SeriesNote>,
 }
@@ -65,6 +72,24 @@ pub enum Numbering {
     Down,
     /// In no order, or not at all.
     Unclear,
+}
+
+/// Name of an object or a series, which leads to a study and so to a patient: it can be compared and not be shown.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Uid(Box<str>);
+
+impl Uid {
+    /// Takes a name without blanks and padding; `None` where nothing is left.
+    pub fn new(text: &str) -> Option<Self> {
+        let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+        (!text.is_empty()).then(|| Self(text.into()))
+    }
+}
+
+impl fmt::Debug for Uid {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Uid(..)")
+    }
 }
 
 /// Something unusual about a series that was read.
@@ -153,7 +178,14 @@ pub fn read_series(files: &[PathBuf]) -> Result<Series, DatasetsError> {
     }
     let assembled = series::assemble(frames).map_err(misfit)?;
     notes.extend(assembled.notes);
-    Ok(Series { notes, ..assembled })
+    Ok(Series { uid: uids.pop_first().flatten(), notes, ..assembled })
+}
+
+/// Whether a file begins as DICOM does: 128 bytes of anything, then `DICM`. One that cannot be read does not.
+pub fn has_preamble(path: &Path) -> bool {
+    let mut start = [0; 132];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    read.is_ok() && start.ends_with(b"DICM")
 }
 
 /// Whether a name is that of a file that may be read.

@@ -6,7 +6,8 @@ use parquet::errors::ParquetError;
 use thiserror::Error;
 
 use crate::{
-    case::Split, dicom::DicomError, raster::RasterError, sheet::SheetError, volume::VolumeError,
+    case::Split, dicom::DicomError, lidc::ReadingError, raster::RasterError, sheet::SheetError,
+    volume::VolumeError,
 };
 
 /// Everything that this crate refuses, with what was expected and what was found.
@@ -316,6 +317,14 @@ pub enum DatasetsError {
         path: PathBuf,
         /// What is wrong with it.
         source: SheetError,
+    },
+    /// A reading of LIDC-IDRI that cannot be understood.
+    #[error("cannot read {} as a reading of LIDC-IDRI", path.display())]
+    Reading {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: ReadingError,
     },
     /// A picture with colour.
     #[error("{} must be grey: pixel [row, column] = {place:?} is (red, green, blue) = {rgb:?}, {n_coloured} pixels differ", path.display())]

@@ -22,13 +22,14 @@ use std::{
 
 use crate::{DatasetsError, dicom, raster, volume};
 
-pub use check::digest;
+pub use check::{check_image, digest};
 pub use duke::{Bounds, DukeTables, TableFiles};
 pub use layout::{Layout, LayoutPatterns, Metadata};
 pub use listing::{Entry, LabelFile, Listing, SourceFile, Wanted, list};
 pub use pattern::{Captured, Pattern, PatternError, Placeholder};
 pub use read::{FolderCase, ReadOptions, has_slices, read_case};
 pub use report::{Action, Finding, FindingCode, Severity, table};
+pub use series::{code_of_note, refusal};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

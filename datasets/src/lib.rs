@@ -9,6 +9,7 @@ mod error;
 pub mod folder;
 mod grid;
 pub mod jsrt;
+pub mod lidc;
 pub mod phantom;
 pub mod picture;
 #[cfg(test)]

@@ -14,7 +14,7 @@ use pipeline::{Digest, config::Node};
 use serde_json::{Value, json};
 
 use super::{
-    miniature, riga,
+    lidc, miniature, riga,
     world::{REPOSITORY, World, not_run},
 };
 
@@ -47,6 +47,13 @@ size = 16
 val = 1
 rng_seed = 2
 allow = ['unclear_lines']
+
+[lidc]
+use = 'ingest.lidc'
+root = 'lidc'
+min_readers = 2
+split = { train = 3, val = 1 }
+allow = ['session_count', 'outline_off_image']
 
 [rater]
 use = 'ingest.rater'
@@ -256,6 +263,7 @@ fn made() -> Cells {
     miniature::reduced(&world);
     miniature::raters(&world);
     riga::release(&world);
+    lidc::release(&world);
     let portable = |arguments: &[&str]| {
         let mut command = world.command(arguments);
         let done = command.env("PIPELINE_INSTRUCTIONS", "portable").output().unwrap();

@@ -14,6 +14,7 @@ mod golden;
 mod interrupted;
 mod job;
 mod library;
+mod lidc;
 mod miniature;
 #[path = "../shared/project.rs"]
 mod project;

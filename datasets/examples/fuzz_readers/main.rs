@@ -22,6 +22,7 @@ use std::{
 use datasets::{
     DatasetsError, Stream,
     dicom::read_series,
+    lidc::read_reading,
     raster::read_raster,
     sheet::each_row,
     volume::{detached_voxels, read_frames},
@@ -202,5 +203,6 @@ fn read(target: Target, path: &Path) -> Result<(), DatasetsError> {
         }
         Target::Dicom => read_series(&[path.to_owned()]).map(drop),
         Target::Sheet => each_row(path, None, |_, _| {}),
+        Target::Reading => read_reading(path).map(drop),
     }
 }

@@ -15,6 +15,10 @@ use flate2::{
 };
 use tiff::encoder::{Compression as TiffCompression, TiffEncoder, colortype};
 
+#[path = "../../src/lidc/drawn.rs"]
+#[allow(dead_code, reason = "tests use all of it")]
+mod drawn;
+
 /// Which reader a file is for.
 #[derive(Clone, Copy)]
 pub(crate) enum Target {
@@ -22,6 +26,7 @@ pub(crate) enum Target {
     Raster,
     Dicom,
     Sheet,
+    Reading,
 }
 
 /// How a file is compressed after it was mutated.
@@ -89,6 +94,8 @@ pub(crate) fn all() -> Result<Vec<Seed>, Box<dyn Error>> {
     seeds.extend(pictures()?);
     seeds.extend(series());
     seeds.extend(sheets());
+    let reading = drawn::reading(1, &drawn::sessions(1));
+    seeds.push(seed("lidc", Target::Reading, &[("a.xml", reading.as_bytes(), Packing::Plain)]));
     Ok(seeds)
 }
 

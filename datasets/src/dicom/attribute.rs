@@ -1,4 +1,5 @@
-//! The attributes that are read: geometry, pixels and time. What is not on this list is never kept.
+//! The attributes that are read: geometry, pixels, time, and which files belong together. What is not on this list is never
+//! kept.
 //!
 //! Source: DICOM PS3.6, data dictionary; PS3.5, 6.2 (representations of numbers).
 
@@ -56,6 +57,7 @@ macro_rules! attributes {
 
 attributes! {
     TRANSFER_SYNTAX = 0x0002, 0x0010, "TransferSyntaxUID", Text;
+    OBJECT_UID = 0x0008, 0x0018, "SOPInstanceUID", Text;
     ACQUISITION_DATE_TIME = 0x0008, 0x002a, "AcquisitionDateTime", Text;
     ACQUISITION_TIME = 0x0008, 0x0032, "AcquisitionTime", Text;
     CONTENT_TIME = 0x0008, 0x0033, "ContentTime", Text;

@@ -3,7 +3,7 @@
 //! Source: DICOM PS3.3, C.7.6.2 (image plane), C.7.6.16 (functional groups of multi-frame files).
 
 use super::{
-    DicomError,
+    DicomError, Uid,
     attribute::{self, Attribute},
     element::{self, Codec, DataSet},
     pixels::{PixelFormat, Rescale},
@@ -40,6 +40,8 @@ pub(super) struct Place {
 /// A frame.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Frame {
+    /// The object that the file is, where it holds this frame alone.
+    pub(super) object: Option<Uid>,
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) place: Option<Place>,
@@ -58,7 +60,7 @@ pub(super) struct Frame {
 /// What a file holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Content {
-    pub(super) series: Option<String>,
+    pub(super) series: Option<Uid>,
     pub(super) frames: Vec<Frame>,
     pub(super) is_inverted: bool,
     pub(super) is_lossy: bool,
@@ -86,7 +88,7 @@ pub(super) fn content(file: &[u8]) -> Result<Content, DicomError> {
         own.frame(&format, stored, n)
     });
     Ok(Content {
-        series: data.text(attribute::SERIES_UID).map(str::to_owned),
+        series: data.text(attribute::SERIES_UID).and_then(Uid::new),
         frames: frames.collect::<Result<_, _>>()?,
         is_inverted: format.is_inverted,
         is_lossy: data.text(attribute::LOSSY) == Some("01") || syntax.codec == Codec::JpegBaseline,
@@ -116,7 +118,12 @@ impl FrameData<'_> {
             None => measures.array(attribute::SLICE_THICKNESS)?,
             found => found,
         };
+        let object = match self.n_frames {
+            1 => self.file.text(attribute::OBJECT_UID).and_then(Uid::new),
+            _ => None,
+        };
         Ok(Frame {
+            object,
             rows: format.rows,
             columns: format.columns,
             place: self.place()?,

@@ -42,6 +42,7 @@ pub(super) fn assemble(mut frames: Vec<Frame>) -> Result<Series, DicomError> {
         notes.push(SeriesNote::NotAxial { normal: common.normal });
     }
     let (rows, columns) = (frames[0].rows, frames[0].columns);
+    let objects = phases[0].iter().map(|&n| frames[n].object.take()).collect();
     let mut channels = Vec::new();
     for phase in &phases {
         for sample in 0..frames[0].samples.len() {
@@ -54,8 +55,9 @@ pub(super) fn assemble(mut frames: Vec<Frame>) -> Result<Series, DicomError> {
             channels.push(Volume::assemble(axes, values, grid.spacing, grid.affine)?);
         }
     }
+    let has_spacing = common.spacing.is_some();
     let numbering = numbering(&frames, &phases[0]);
-    Ok(Series { channels, seconds, has_spacing: common.spacing.is_some(), numbering, notes })
+    Ok(Series { channels, seconds, has_spacing, numbering, uid: None, objects, notes })
 }
 
 /// How the numbers of files run along the slices of a phase.

@@ -267,6 +267,23 @@ fn numbers_of_files_run_up_down_or_in_no_order() {
     assert_eq!(plain.numbering, Numbering::Unclear);
 }
 
+/// Names of series and slices are there to be compared; nothing shows them.
+#[test]
+fn slices_tell_which_objects_they_are() {
+    let mut files = stack(&[5.0, 0.0]);
+    files[0].text(0x0008, 0x0018, "UI", "1.2.840.7");
+    let series = Folder::of(&files).read().unwrap();
+    assert_eq!(series.uid, Uid::new(" 1.2.3\0"));
+    assert_eq!(series.objects, ["1.2.3.4", "1.2.840.7"].map(Uid::new));
+    assert_eq!(Uid::new(" \0"), None);
+    let shown = format!("{series:?}");
+    assert!(shown.contains("Uid(..)") && !shown.contains("1.2."), "{shown}");
+    files[1].without(0x0008, 0x0018);
+    assert_eq!(Folder::of(&files).read().unwrap().objects, [None, Uid::new("1.2.840.7")]);
+    let enhanced = read_series(&[vectors().join("enhanced.dcm")]).unwrap();
+    assert!(enhanced.objects.len() > 1 && enhanced.objects.iter().all(Option::is_none));
+}
+
 #[test]
 fn what_is_no_stack_is_named() {
     let mut files = stack(&[0.0, 2.0, 4.0, 6.0]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{LabelValues, ValueRule};
+use super::{FindingCode, LabelValues, ValueRule};
 use crate::{CaseLabel, Grid, Image, Mask, raster::Model};
 
 /// Values of a label map that are listed in a finding.
@@ -127,6 +127,18 @@ pub(super) fn are_same(labels: &[CaseLabel], others: &[CaseLabel]) -> bool {
     let same =
         |(a, b): (&CaseLabel, &CaseLabel)| (&a.structure, &a.mask) == (&b.structure, &b.mask);
     is_drawn && labels.len() == others.len() && labels.iter().zip(others).all(same)
+}
+
+/// What is wrong with the numbers of an image: NaN or infinity, or one value everywhere.
+pub fn check_image(image: &Image) -> Option<(FindingCode, String)> {
+    let values = image.values();
+    let n_wrong = values.iter().filter(|value| !value.is_finite()).count();
+    if n_wrong > 0 {
+        let detail = format!("{n_wrong} of {} voxels are NaN or infinite", values.len());
+        return Some((FindingCode::NotFinite, detail));
+    }
+    let is_constant = values.iter().all(|value| value == &values[0]);
+    is_constant.then(|| (FindingCode::ConstantImage, format!("every voxel is {}", values[0])))
 }
 
 /// Digest of the shapes and voxels of a case's channels, by which an image is found again under another name.

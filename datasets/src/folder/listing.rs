@@ -9,8 +9,9 @@ use super::{
     Bounds, DukeTables, Finding, FindingCode, LabelValues, Layout, PatternError, Placeholder,
     layout::Patterns,
     pattern::{Captured, Pattern},
-    series,
+    series::{BareSeries, folder_of},
 };
+use crate::dicom::is_file_name;
 
 /// A file of a data set, or a folder of DICOM slices that is read as one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,8 +132,11 @@ pub fn list(
     let mut drafts: BTreeMap<String, Draft> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut channels = Channels { layout, tables: wanted.tables, known: BTreeMap::new() };
+    let mut bare = BareSeries::among(files);
     for file in files {
-        let Some((mut captured, kind, whole)) = recognized(&patterns, file) else { continue };
+        let Some((mut captured, kind, whole)) = recognized(&patterns, file, &mut bare) else {
+            continue;
+        };
         if let Some(found) = captured.remove(&Placeholder::Channel) {
             let findings = &mut listing.findings;
             let Some(channel) = channels.of(&captured, &found, &whole, findings) else { continue };
@@ -250,12 +254,19 @@ enum FileKind {
 }
 
 /// What a file is, or the series that it is a slice of.
-fn recognized(patterns: &Patterns, file: &SourceFile) -> Option<(Captured, FileKind, SourceFile)> {
+fn recognized<'a>(
+    patterns: &Patterns,
+    file: &'a SourceFile,
+    bare: &mut BareSeries<'a>,
+) -> Option<(Captured, FileKind, SourceFile)> {
     if let Some((captured, kind)) = recognized_name(patterns, &file.name) {
         return Some((captured, kind, file.clone()));
     }
-    let (name, folder) = series::folder_of(file)?;
-    recognized_name(patterns, &name).map(|(captured, kind)| (captured, kind, folder))
+    let (name, folder) = folder_of(file)?;
+    let (captured, kind) = recognized_name(patterns, &name)?;
+    // Names are asked before contents.
+    let is_slice = is_file_name(&file.path) || bare.has(file);
+    is_slice.then_some((captured, kind, folder))
 }
 
 /// What a name means; labels are asked first, because patterns of images are often wider.

@@ -10,7 +10,6 @@ use super::{
 use crate::{
     CaseImage, CaseLabel, DatasetsError, Grid, Image, Mask, SourceKind, Spacing, Split,
     dicom::{Numbering, Series},
-    error::messages,
     raster::{self, Model, Raster, read_raster},
     volume::{self, Affine, read_frames, read_volume},
 };
@@ -97,14 +96,25 @@ impl Loaded {
 }
 
 impl Reader<'_> {
-    fn note(&mut self, source: &str, code: FindingCode, file: &SourceFile, detail: String) {
-        self.findings.push(Finding {
+    fn finding(
+        &self,
+        source: &str,
+        code: FindingCode,
+        file: &SourceFile,
+        detail: String,
+    ) -> Finding {
+        Finding {
             case: self.entry.id.clone(),
             source: source.to_owned(),
             code,
             file: file.name.clone(),
             detail,
-        });
+        }
+    }
+
+    fn note(&mut self, source: &str, code: FindingCode, file: &SourceFile, detail: String) {
+        let finding = self.finding(source, code, file, detail);
+        self.findings.push(finding);
     }
 
     fn read(&mut self) -> Option<Parts> {
@@ -146,7 +156,7 @@ impl Reader<'_> {
             let loaded = match load_image(&file.path) {
                 Ok(loaded) => loaded,
                 Err(error) => {
-                    self.note("", series::code(&error), file, chain(&error));
+                    self.findings.push(series::refusal(&self.entry.id, "", file, &error));
                     continue;
                 }
             };
@@ -160,24 +170,14 @@ impl Reader<'_> {
             }
             let is_alone = loaded.channels.len() == 1;
             for (n, image) in loaded.channels.into_iter().enumerate() {
-                self.check_image(file, &image);
+                if let Some((code, detail)) = check::check_image(&image) {
+                    self.note("", code, file, detail);
+                }
                 let name = if is_alone { name.clone() } else { format!("{name}{n}") };
                 channels.push((name, image));
             }
         }
         expected.map(|expected| (channels, expected))
-    }
-
-    fn check_image(&mut self, file: &SourceFile, image: &Image) {
-        let n_wrong = image.values().iter().filter(|value| !value.is_finite()).count();
-        if n_wrong > 0 {
-            let detail =
-                format!("{n_wrong} of {} voxels are NaN or infinite", image.values().len());
-            self.note("", FindingCode::NotFinite, file, detail);
-        } else if image.values().iter().all(|value| value == &image.values()[0]) {
-            let detail = format!("every voxel is {}", image.values()[0]);
-            self.note("", FindingCode::ConstantImage, file, detail);
-        }
     }
 
     fn compare_places(
@@ -208,21 +208,23 @@ impl Reader<'_> {
         let mut labels = Vec::new();
         for LabelFile { structure, file, bounds } in files {
             let loaded = match bounds {
-                None => {
-                    load_label(&file.path).map_err(|error| (series::code(&error), chain(&error)))
-                }
-                Some(bounds) => bounds.region(expected.shape, expected.numbering).map(|region| {
-                    let off_side = affine.and_then(|affine| bounds.off_side(&region, &affine));
-                    if let Some(detail) = off_side {
-                        self.note(source, FindingCode::SideMismatch, file, detail);
+                None => load_label(&file.path)
+                    .map_err(|error| series::refusal(&self.entry.id, source, file, &error)),
+                Some(bounds) => match bounds.region(expected.shape, expected.numbering) {
+                    Ok(region) => {
+                        let off_side = affine.and_then(|affine| bounds.off_side(&region, &affine));
+                        if let Some(detail) = off_side {
+                            self.note(source, FindingCode::SideMismatch, file, detail);
+                        }
+                        Ok(Loaded::plain(vec![region.map(expected.shape)]))
                     }
-                    Loaded::plain(vec![region.map(expected.shape)])
-                }),
+                    Err((code, detail)) => Err(self.finding(source, code, file, detail)),
+                },
             };
             let loaded = match loaded {
                 Ok(loaded) => loaded,
-                Err((code, detail)) => {
-                    self.note(source, code, file, detail);
+                Err(finding) => {
+                    self.findings.push(finding);
                     continue;
                 }
             };
@@ -349,18 +351,6 @@ impl Geometry {
         let differ = affine.iter().flatten().zip(own.iter().flatten()).any(|(&a, &b)| far(a, b));
         differ.then(|| format!("affine is {own:?}: expected {affine:?}"))
     }
-}
-
-/// An error with its causes.
-fn chain(error: &DatasetsError) -> String {
-    // The first message names the file with its folder, which the row has and other machines do not.
-    let first: Option<&dyn std::error::Error> = match error {
-        DatasetsError::Volume { .. }
-        | DatasetsError::Picture { .. }
-        | DatasetsError::Dicom { .. } => std::error::Error::source(error),
-        _ => Some(error),
-    };
-    first.map(messages).unwrap_or_default()
 }
 
 fn is_picture(path: &Path) -> bool {

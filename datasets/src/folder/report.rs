@@ -117,6 +117,16 @@ codes! {
     KnownDefect = "known_defect", Warning, Dropped;
     /// Files that the data set holds in a corrected form, too.
     Superseded = "superseded", Warning, Dropped;
+    /// A reading of chest X-rays beside one of CT.
+    XrayReading = "xray_reading", Warning, Dropped;
+    /// A second file with the same reading.
+    SameReading = "same_reading", Warning, Kept;
+    /// A reading of another number of sessions than a case of the data set has.
+    SessionCount = "session_count", Error, Dropped;
+    /// A reading that names another series than the one beside it.
+    OtherSeries = "other_series", Error, Dropped;
+    /// An outline on no slice of its series, or beyond the edge of its slice; what lies within the image counts.
+    OutlineOffImage = "outline_off_image", Error, Kept;
     /// The same image for patients of different splits.
     SameImageAcrossSplits = "same_image_across_splits", Error, Kept;
     /// The same image for two cases of one split.

@@ -449,3 +449,52 @@ fn dicom_series_are_images_of_cases_and_their_defects_are_named() {
     }
     assert!(!format!("{:?} {:?}", found.listing, found.cases).contains(NAME));
 }
+
+/// Archives and exports of clinics whose files have no ending: the content says what they are, in a folder of their own.
+#[test]
+fn slices_without_an_ending_are_told_by_their_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = root.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    let slice = |n: u16, height: f64| {
+        DrawnFile::slice([2, 3], [0.0, 0.0, height], &[n, 1, 2, 3, 4, 5]).bytes()
+    };
+    let heights = [(1, 0.0), (2, 2.0), (3, 4.0)];
+    for (n, height) in heights {
+        write(&format!("a/ct/IM00000{n}"), &slice(n, height));
+        write(&format!("b/ct/1.2.840.113619.2.55.3.{n}"), &slice(n, height));
+        write(&format!("c/ct/{n}.dcm"), &slice(n, height));
+        write(&format!("d/ct/IM{n}.IMA"), &slice(n, height));
+        write(&format!("e/ct/{n}"), b"no image, though there are many of them");
+    }
+    // The directory of the medium begins as DICOM does, and a copy of one slice is none of the folder with endings.
+    write("a/ct/DICOMDIR", &slice(9, 9.0));
+    write("a/ct/.hidden", &slice(9, 9.0));
+    write("a/DICOMDIR", &slice(9, 9.0));
+    write("a/ct/preview.png", b"no picture");
+    write("c/ct/IM000009", &slice(9, 9.0));
+    write("c/ct/069.xml", b"<a/>");
+    write("d/ct/VERSION", b"2.1");
+    let layout = patterns("{case}/{channel}", None, None);
+    let found = read(root, &layout, &BTreeMap::new(), &[]);
+    let cases: Vec<_> = found.listing.entries.iter().map(|entry| entry.id.as_str()).collect();
+    assert_eq!(cases, ["a", "b", "c", "d"]);
+    let names: Vec<_> = found.listing.files.iter().map(|file| file.name.as_str()).collect();
+    assert_eq!(names[..3], ["a/ct/IM000001", "a/ct/IM000002", "a/ct/IM000003"]);
+    assert_eq!(names.len(), 3 + 3 + 3 + 4, "neither what has another ending nor directories");
+    // What is declared of a folder gives the same cases.
+    let again = list(&found.listing.files, &layout, &BTreeMap::new(), Wanted::default()).unwrap();
+    assert_eq!(again.entries, found.listing.entries);
+    for case in &found.cases[..3] {
+        let [(channel, image)] = case.channels.as_slice() else { panic!("{:?}", case.findings) };
+        assert_eq!((channel.as_str(), image.image.shape()), ("ct", [3, 2, 3]));
+        assert_eq!([0, 1, 2].map(|slice| image.image.get([slice, 0, 0])), [1.0, 2.0, 3.0]);
+    }
+    let told: Vec<_> =
+        found.findings().into_iter().map(|f| (f.case, f.code.name(), f.file)).collect();
+    assert_eq!(told, [("d".to_owned(), "unreadable", "d/ct/VERSION".to_owned())]);
+}

@@ -37,6 +37,7 @@ pub fn register_on<A: Accelerator>(registry: &mut Registry) {
     registry.add::<ingest::channel::Channel>();
     registry.add::<ingest::jsrt::Jsrt>();
     registry.add::<ingest::riga::Riga>();
+    registry.add::<ingest::lidc::Lidc>();
     registry.add::<ingest::phantom_cxr::PhantomCxr>();
     registry.add::<ingest::phantom_dce::PhantomDce>();
     registry.add::<ingest::phantom_fundus::PhantomFundus>();

@@ -26,6 +26,7 @@ pub mod rank;
 pub mod recursive;
 pub mod region;
 pub mod resample;
+pub mod runs;
 pub mod scores;
 pub mod smooth;
 pub mod sources;

@@ -24,6 +24,41 @@ pub fn fill_polygon([n_rows, n_columns]: [usize; 2], polygon: &[Point]) -> Mask 
     mask
 }
 
+/// Fills what lies strictly inside a polygon whose vertices are pixels, into an empty slice of `n_rows` by `n_columns`.
+///
+/// Neither the vertices nor pixels whose centre an edge passes through belong to it: such a polygon goes around the pixels
+/// just outside of a region. Vertices are `[row, column]`; the last joins the first. What lies outside the image is cut off.
+///
+/// # Examples
+/// ```
+/// # use datasets::mask;
+/// let filled = imaging::polygon::fill_within([4, 5], &[[0, 0], [0, 3], [3, 3], [3, 0]]);
+/// assert_eq!(filled, mask![". . . . .", ". # # . .", ". # # . .", ". . . . ."]);
+/// ```
+pub fn fill_within(shape: [usize; 2], polygon: &[[usize; 2]]) -> Mask {
+    let points: Vec<Point> = polygon.iter().map(|vertex| vertex.map(|at| at as f64)).collect();
+    let mut mask = fill_polygon(shape, &points);
+    for (index, &from) in polygon.iter().enumerate() {
+        let to = polygon[(index + 1) % polygon.len()];
+        let [down, right] =
+            [0, 1].map(|axis: usize| to[axis].cast_signed() - from[axis].cast_signed());
+        let n_steps =
+            greatest_divisor(down.unsigned_abs(), right.unsigned_abs()).max(1).cast_signed();
+        for step in 0..n_steps {
+            let row = from[0].saturating_add_signed(down / n_steps * step);
+            let column = from[1].saturating_add_signed(right / n_steps * step);
+            if row < shape[0] && column < shape[1] {
+                mask.set([0, row, column], false);
+            }
+        }
+    }
+    mask
+}
+
+fn greatest_divisor(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { greatest_divisor(b, a % b) }
+}
+
 /// Sets the inside of a polygon to foreground in one slice and leaves the rest as it is.
 pub(crate) fn add_polygon(mask: &mut Mask, slice: usize, polygon: &[Point]) {
     let n_columns = mask.n_columns();
@@ -102,6 +137,51 @@ mod tests {
         let right = fill_polygon([6, 6], &[[0.0, 3.0], [0.0, 6.0], [6.0, 6.0], [6.0, 3.0]]);
         assert_eq!((left.area(), right.area()), (18, 18));
         assert!(left.values().iter().zip(right.values()).all(|(&a, &b)| a != b));
+    }
+
+    /// Which side of an edge a pixel is on, in whole numbers: positive, negative, or 0 on its line.
+    fn side([from, to]: [[i64; 2]; 2], pixel: [i64; 2]) -> i64 {
+        (to[0] - from[0]) * (pixel[1] - from[1]) - (to[1] - from[1]) * (pixel[0] - from[0])
+    }
+
+    /// Strictly inside by the winding of edges above and below, all in whole numbers.
+    fn is_within(polygon: &[[usize; 2]], pixel: [usize; 2]) -> bool {
+        let whole = |vertex: [usize; 2]| vertex.map(|at| at as i64);
+        let pixel = whole(pixel);
+        let mut inside = false;
+        for (index, &from) in polygon.iter().enumerate() {
+            let edge = [whole(from), whole(polygon[(index + 1) % polygon.len()])];
+            let between = |axis: usize| {
+                let [a, b] = edge.map(|vertex| vertex[axis]);
+                (a.min(b)..=a.max(b)).contains(&pixel[axis])
+            };
+            let side = side(edge, pixel);
+            if side == 0 && between(0) && between(1) {
+                return false;
+            }
+            let is_down = edge[0][0] <= pixel[0] && edge[1][0] > pixel[0];
+            let is_up = edge[1][0] <= pixel[0] && edge[0][0] > pixel[0];
+            inside ^= is_down && side > 0 || is_up && side < 0;
+        }
+        inside
+    }
+
+    #[test]
+    fn pixels_of_the_edge_are_outside() {
+        let mut stream = datasets::Stream::new(0, "test.polygon.within", &[]);
+        for _ in 0..500 {
+            let n_vertices = 1 + stream.below(9);
+            let polygon: Vec<[usize; 2]> =
+                (0..n_vertices).map(|_| [stream.below(14), stream.below(12)]).collect();
+            let expected =
+                Grid::from_fn([1, 12, 12], |[_, row, column]| is_within(&polygon, [row, column]));
+            assert_eq!(fill_within([12, 12], &polygon), expected, "{polygon:?}");
+        }
+        // A line around one pixel, as it is drawn from neighbour to neighbour, with a spike and its start again.
+        let around = [[1, 2], [2, 3], [2, 4], [2, 3], [3, 2], [2, 1], [1, 2]];
+        let expected = datasets::mask![". . . . .", ". . . . .", ". . # . .", ". . . . .",];
+        assert_eq!(fill_within([4, 5], &around), expected);
+        assert!(fill_within([4, 5], &[]).is_empty() && fill_within([4, 5], &[[1, 1]]).is_empty());
     }
 
     #[test]

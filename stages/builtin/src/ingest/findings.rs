@@ -1,10 +1,15 @@
 //! What becomes of the findings of a data set: cases are compared, and it is decided and reported.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+};
 
 use datasets::{
-    DatasetsError, Split,
+    CasePatient, DatasetsError, Split, SplitSizes,
     folder::{Finding, FindingCode, FolderCase, Severity, table},
+    shard::{ShardPart, shard_parts},
+    split_cases,
 };
 use engine::{Ctx, Out, StageError};
 use serde_json::json;
@@ -95,6 +100,25 @@ fn compare(cases: &[Written]) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Divides cases into splits and shards of `target` cases in the mean; the last argument is what was found wrong with those
+/// that were left out, and the codes that are allowed.
+///
+/// # Errors
+/// Too few cases for the splits, unless what was wrong with the others says more.
+pub(super) fn divided(
+    cases: &[CasePatient<'_>],
+    sizes: SplitSizes,
+    target: NonZeroUsize,
+    (findings, allow): (&[Finding], &[FindingCode]),
+) -> Result<Vec<ShardPart>, StageError> {
+    let splits = split_cases(cases, sizes).or_else(|error| {
+        judge(findings, allow)?;
+        Err(refused(error))
+    })?;
+    let marked = splits.iter().map(|(case, split)| (case.as_str(), *split));
+    shard_parts(marked, target).map_err(refused)
 }
 
 /// What a data set comes to: its findings are logged, judged and reported.

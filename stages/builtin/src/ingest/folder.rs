@@ -19,8 +19,7 @@ use datasets::{
         DukeTables, Entry, Finding, FindingCode, LabelValues, Layout, Listing, Metadata,
         ReadOptions, SourceFile, TableFiles, Wanted, has_slices, list, read_case, with_voxels,
     },
-    shard::{ShardPart, shard_parts},
-    split_cases,
+    shard::ShardPart,
     table::{Cell, Kind, Table},
 };
 use engine::{Ctx, External, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
@@ -31,7 +30,7 @@ use thiserror::Error;
 use super::{
     channel::row_id,
     files::{declared, each_part, external, files_of},
-    findings::{Written, conclude, judge},
+    findings::{Written, conclude, divided, judge},
     sixteen,
 };
 use crate::{
@@ -279,16 +278,11 @@ impl Work<'_> {
             .iter()
             .map(|entry| CasePatient { case: &entry.id, patient: &entry.patient })
             .collect();
-        let splits = split_cases(&patients, self.config.split).or_else(|error| {
-            // Too few cases are left: what was wrong with the others says more.
-            judge(&self.listing.findings, &self.config.allow)?;
-            Err(refused(error))
-        })?;
         let is_spatial = has_slices(first);
         let default = if is_spatial { NonZeroUsize::MIN } else { sixteen() };
-        let marked = splits.iter().map(|(case, split)| (case.as_str(), *split));
         let target = self.config.shard_cases.unwrap_or(default);
-        let parts = shard_parts(marked, target).map_err(refused)?;
+        let told = (self.listing.findings.as_slice(), self.config.allow.as_slice());
+        let parts = divided(&patients, self.config.split, target, told)?;
         let parts = each_part(&parts, ctx, |part| self.part(part))?;
         let (cases, findings): (Vec<Vec<Written>>, Vec<_>) = parts.into_iter().unzip();
         let (cases, mut findings) = (cases.into_iter().flatten().collect(), findings.concat());
@@ -350,7 +344,12 @@ impl Work<'_> {
     }
 }
 
-fn write_cases(out: &Out<CaseTable>, dataset: &str, cases: &[Written]) -> Result<(), StageError> {
+/// Writes the table of cases.
+pub(super) fn write_cases(
+    out: &Out<CaseTable>,
+    dataset: &str,
+    cases: &[Written],
+) -> Result<(), StageError> {
     let texts = ["case_id", "patient", "dataset", "split"].map(|name| (name, Kind::Text));
     let axes = ["slices", "rows", "columns"].map(|name| (name, Kind::Integer));
     let columns: Vec<_> = texts.into_iter().chain(axes).collect();

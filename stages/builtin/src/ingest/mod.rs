@@ -5,6 +5,7 @@ mod files;
 mod findings;
 pub mod folder;
 pub mod jsrt;
+pub mod lidc;
 pub mod phantom_cxr;
 pub mod phantom_dce;
 pub mod phantom_fundus;
