@@ -80,10 +80,16 @@ impl Layout {
         matches!(self, Self::Nnunet | Self::Msd).then_some("dataset.json")
     }
 
-    /// Structures of data sets that show one thing only; `None` where the data set or its user names them.
+    /// Structures of data sets that show one thing only or have no labels; `None` where the data set or its user names them.
     pub fn structures(&self) -> Option<BTreeMap<String, LabelValues>> {
         let tumour = ("tumour".to_owned(), LabelValues::Rule(ValueRule::Foreground));
-        matches!(self, Self::Duke).then(|| BTreeMap::from([tumour]))
+        match self {
+            Self::Duke => Some(BTreeMap::from([tumour])),
+            Self::Patterns(LayoutPatterns { label: None, truth: None, .. }) => {
+                Some(BTreeMap::new())
+            }
+            _ => None,
+        }
     }
 
     /// Name of a channel by the text that stands for it in a path; `None` for files that do not count.
@@ -215,6 +221,10 @@ mod tests {
         let own = r#"{"patterns": {"image": "{case}.png", "label": "{case}_{channel}.png"}}"#;
         let own: Layout = serde_json::from_str(own).unwrap();
         assert!(matches!(own.check(), Err(PatternError::Missing { needed: Rater, .. })));
+        assert_eq!(own.structures(), None);
+        let bare: Layout =
+            serde_json::from_str(r#"{"patterns": {"image": "{case}.png"}}"#).unwrap();
+        assert_eq!(bare.structures(), Some(BTreeMap::new()), "no labels, nothing to name");
     }
 
     #[test]
