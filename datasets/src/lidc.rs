@@ -115,13 +115,8 @@ fn entry(
     draft: &Draft<'_>,
     listing: &mut LidcListing,
 ) -> Option<LidcEntry> {
-    let finding = |code, file: &SourceFile, detail: &str| Finding {
-        case: patient.to_owned(),
-        source: String::new(),
-        code,
-        file: file.name.clone(),
-        detail: detail.to_owned(),
-    };
+    let finding =
+        |code, file: &SourceFile, detail: &str| Finding::new(patient, "", code, file, detail);
     let (xray, readings): (Vec<&SourceFile>, Vec<_>) =
         draft.readings.iter().partition(|file| is_xray(&file.path));
     listing.files.extend(draft.readings.iter().copied().cloned());

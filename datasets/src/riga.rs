@@ -108,16 +108,10 @@ pub fn list(files: &[SourceFile]) -> RigaListing {
         }
     }
     if let Some(first) = superseded.first() {
-        listing.findings.push(Finding {
-            case: SUPERSEDED.to_owned(),
-            source: String::new(),
-            code: FindingCode::Superseded,
-            file: first.name.clone(),
-            detail: format!(
-                "{} files, of which this is the first, were corrected",
-                superseded.len()
-            ),
-        });
+        let detail =
+            format!("{} files, of which this is the first, were corrected", superseded.len());
+        let finding = Finding::new(SUPERSEDED, "", FindingCode::Superseded, first, detail);
+        listing.findings.push(finding);
     }
     for ((folder, number), draft) in drafts {
         let folder = FOLDERS[folder];
@@ -155,12 +149,8 @@ fn parse(name: &str) -> Option<(&str, usize, Option<usize>)> {
 /// The photograph, or all that is wrong with its files.
 fn entry(id: &str, is_test: bool, draft: &Draft) -> Result<RigaEntry, Vec<Finding>> {
     let Some(first) = draft.values().flatten().next() else { return Err(Vec::new()) };
-    let finding = |code, rater: Option<usize>, file: &SourceFile, detail: String| Finding {
-        case: id.to_owned(),
-        source: rater.map_or(String::new(), rater_name),
-        code,
-        file: file.name.clone(),
-        detail,
+    let finding = |code, rater: Option<usize>, file: &SourceFile, detail: String| {
+        Finding::new(id, &rater.map_or(String::new(), rater_name), code, file, detail)
     };
     let mut findings = Vec::new();
     for (&content, files) in draft {

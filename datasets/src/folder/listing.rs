@@ -198,13 +198,9 @@ impl Channels<'_> {
         }
         let case = captured.get(&Placeholder::Case).cloned().unwrap_or_default();
         let (channel, detail) = tables.channel(&case, name);
-        findings.extend(detail.map(|detail| Finding {
-            case,
-            source: String::new(),
-            code: FindingCode::PhaseMismatch,
-            file: file.name.clone(),
-            detail,
-        }));
+        findings.extend(
+            detail.map(|detail| Finding::new(&case, "", FindingCode::PhaseMismatch, file, detail)),
+        );
         self.known.insert(file.name.clone(), channel.clone());
         channel
     }
@@ -231,13 +227,8 @@ fn add_boxes(
 
 /// What is wrong with two files, or rows of a table, for one channel or label.
 fn duplicate(case: &str, source: &str, file: &SourceFile, before: &str) -> Finding {
-    Finding {
-        case: case.to_owned(),
-        source: source.to_owned(),
-        code: FindingCode::DuplicateFile,
-        file: file.name.clone(),
-        detail: format!("`{before}` is there for the same"),
-    }
+    let detail = format!("`{before}` is there for the same");
+    Finding::new(case, source, FindingCode::DuplicateFile, file, detail)
 }
 
 /// Sorts `rater2` before `rater10`.
@@ -333,12 +324,9 @@ fn incomplete(
     sources: &[(Option<String>, Option<String>)],
     wanted: Wanted<'_>,
 ) -> Vec<Finding> {
-    let finding = |code, source: &Option<String>, file: &SourceFile, detail: &str| Finding {
-        case: draft.id.clone().unwrap_or_else(|| key.to_owned()),
-        source: source.clone().unwrap_or_default(),
-        code,
-        file: file.name.clone(),
-        detail: detail.to_owned(),
+    let case = draft.id.as_deref().unwrap_or(key);
+    let finding = |code, source: &Option<String>, file: &SourceFile, detail: &str| {
+        Finding::new(case, source.as_deref().unwrap_or_default(), code, file, detail)
     };
     let Some(image) = draft.images.values().next() else {
         let unpaired = |((source, _), label): (&(Option<String>, _), &LabelFile)| {

@@ -103,13 +103,7 @@ impl Reader<'_> {
         file: &SourceFile,
         detail: String,
     ) -> Finding {
-        Finding {
-            case: self.entry.id.clone(),
-            source: source.to_owned(),
-            code,
-            file: file.name.clone(),
-            detail,
-        }
+        Finding::new(&self.entry.id, source, code, file, detail)
     }
 
     fn note(&mut self, source: &str, code: FindingCode, file: &SourceFile, detail: String) {

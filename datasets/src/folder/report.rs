@@ -5,6 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::SourceFile;
 use crate::{
     DatasetsError,
     table::{Cell, Kind, Table},
@@ -204,6 +205,20 @@ pub struct Finding {
     pub file: String,
     /// What was expected and what was found; never text of a header.
     pub detail: String,
+}
+
+impl Finding {
+    /// What is wrong with a file; `source` is empty for images.
+    pub fn new(
+        case: &str,
+        source: &str,
+        code: FindingCode,
+        file: &SourceFile,
+        detail: impl Into<String>,
+    ) -> Self {
+        let (case, source) = (case.to_owned(), source.to_owned());
+        Self { case, source, code, file: file.name.clone(), detail: detail.into() }
+    }
 }
 
 impl fmt::Display for Finding {

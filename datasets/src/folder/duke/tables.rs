@@ -240,12 +240,6 @@ impl<'a> Rejects<'a> {
     }
 
     fn finding(&self, case: &str, detail: String) -> Finding {
-        Finding {
-            case: case.to_owned(),
-            source: String::new(),
-            code: FindingCode::InvalidRow,
-            file: self.file.name.clone(),
-            detail,
-        }
+        Finding::new(case, "", FindingCode::InvalidRow, self.file, detail)
     }
 }

@@ -6,12 +6,13 @@ use std::{
 };
 
 use datasets::{
-    folder::{SourceFile, files_under},
+    folder::{Finding, SourceFile, files_under},
     shard::ShardPart,
 };
 use engine::{Ctx, External, StageError};
 use rayon::prelude::*;
 
+use super::folder::FolderFault;
 use crate::shards::refused;
 
 /// What to do where the folder of a data set cannot be read.
@@ -33,12 +34,21 @@ pub(super) fn declared(ctx: &Ctx<'_>) -> Vec<SourceFile> {
     ctx.externals().iter().map(file).collect()
 }
 
-/// Does the work of every shard, on all threads, and tells how far it is; results are in the order of the shards.
-pub(super) fn each_part<T: Send>(
+/// Refuses a folder with these files of which none fits what is looked for.
+pub(super) fn some_of(files: &[SourceFile], found: &[SourceFile]) -> Result<(), StageError> {
+    match found {
+        [] => Err(StageError::new(FolderFault::NoCase { n_files: files.len() })),
+        _ => Ok(()),
+    }
+}
+
+/// Does the work of every shard, on all threads, and tells how far it is: rows of cases and findings, in the order of the
+/// shards.
+pub(super) fn each_part<R: Send>(
     parts: &[ShardPart],
     ctx: &Ctx<'_>,
-    work: impl Fn(&ShardPart) -> Result<T, StageError> + Sync,
-) -> Result<Vec<T>, StageError> {
+    work: impl Fn(&ShardPart) -> Result<(Vec<R>, Vec<Finding>), StageError> + Sync,
+) -> Result<(Vec<R>, Vec<Finding>), StageError> {
     let n_done = AtomicUsize::new(0);
     let done = parts.par_iter().map(|part| {
         let found = work(part)?;
@@ -46,5 +56,7 @@ pub(super) fn each_part<T: Send>(
         ctx.progress(n_done as f64 / parts.len() as f64, &part.name);
         Ok(found)
     });
-    done.collect()
+    let done = done.collect::<Result<Vec<_>, StageError>>()?;
+    let (rows, findings): (Vec<Vec<R>>, Vec<Vec<Finding>>) = done.into_iter().unzip();
+    Ok((rows.into_iter().flatten().collect(), findings.concat()))
 }

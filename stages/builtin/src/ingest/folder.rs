@@ -29,7 +29,7 @@ use thiserror::Error;
 
 use super::{
     channel::row_id,
-    files::{declared, each_part, external, files_of},
+    files::{declared, each_part, external, files_of, some_of},
     findings::{Written, conclude, divided, judge},
     sixteen,
 };
@@ -174,9 +174,7 @@ impl Stage for Folder {
             _ => Vec::new(),
         };
         let listing = listed(config, &files, &read_tables(config, &tables)?)?;
-        if listing.files.is_empty() {
-            return Err(StageError::new(FolderFault::NoCase { n_files: files.len() }));
-        }
+        some_of(&files, &listing.files)?;
         let described = files.iter().filter(|file| is_metadata(config, file)).cloned();
         let all = described.chain(tables).chain(listing.files.iter().flat_map(with_voxels));
         Ok(all.map(external).collect())
@@ -283,9 +281,7 @@ impl Work<'_> {
         let target = self.config.shard_cases.unwrap_or(default);
         let told = (self.listing.findings.as_slice(), self.config.allow.as_slice());
         let parts = divided(&patients, self.config.split, target, told)?;
-        let parts = each_part(&parts, ctx, |part| self.part(part))?;
-        let (cases, findings): (Vec<Vec<Written>>, Vec<_>) = parts.into_iter().unzip();
-        let (cases, mut findings) = (cases.into_iter().flatten().collect(), findings.concat());
+        let (cases, mut findings) = each_part(&parts, ctx, |part| self.part(part))?;
         findings.sort_by(|a, b| (&a.case, a.code, &a.source).cmp(&(&b.case, b.code, &b.source)));
         Ok((cases, findings))
     }

@@ -44,7 +44,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    files::{declared, each_part, external, files_of},
+    files::{declared, each_part, external, files_of, some_of},
     findings::{Written, conclude, divided, judge},
     folder::{FolderFault, write_cases},
 };
@@ -143,11 +143,9 @@ impl Stage for Lidc {
 
     fn externals(config: &LidcConfig, project: &Path) -> Result<Vec<External>, StageError> {
         let files = files_of(&project.join(&config.root))?;
-        let listing = list(&files);
-        if listing.files.is_empty() {
-            return Err(StageError::new(FolderFault::NoCase { n_files: files.len() }));
-        }
-        Ok(listing.files.into_iter().map(external).collect())
+        let found = list(&files).files;
+        some_of(&files, &found)?;
+        Ok(found.into_iter().map(external).collect())
     }
 
     fn resources(_: &LidcConfig) -> Resources {
@@ -207,11 +205,9 @@ impl Work<'_> {
             entries.map(|entry| CasePatient { case: &entry.id, patient: &entry.patient }).collect();
         let told = (listing.findings.as_slice(), config.allow.as_slice());
         let parts = divided(&patients, config.split, config.shard_cases, told)?;
-        let read = each_part(&parts, ctx, |part| self.part(part))?;
-        let (rows, findings): (Vec<Vec<Row>>, Vec<_>) = read.into_iter().unzip();
-        let mut findings = findings.concat();
+        let (rows, mut findings) = each_part(&parts, ctx, |part| self.part(part))?;
         findings.sort_by(|a, b| (&a.case, a.code, &a.source).cmp(&(&b.case, b.code, &b.source)));
-        Ok((rows.concat(), findings))
+        Ok((rows, findings))
     }
 
     /// Reads the cases of a shard and writes what is usable of them.
@@ -327,8 +323,7 @@ impl<'a> Reader<'a> {
     }
 
     fn note(&mut self, source: &str, code: FindingCode, file: &SourceFile, detail: String) {
-        let (case, source) = (self.entry.id.clone(), source.to_owned());
-        self.findings.push(Finding { case, source, code, file: file.name.clone(), detail });
+        self.findings.push(Finding::new(&self.entry.id, source, code, file, detail));
     }
 
     /// The reading beside the series; a second one may only say the same.

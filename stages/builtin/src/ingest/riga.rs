@@ -35,9 +35,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    files::{declared, each_part, external, files_of},
+    files::{declared, each_part, external, files_of, some_of},
     findings::{Written, conclude},
-    folder::FolderFault,
     sixteen,
 };
 use crate::{
@@ -156,11 +155,9 @@ impl Stage for Riga {
 
     fn externals(config: &RigaConfig, project: &Path) -> Result<Vec<External>, StageError> {
         let files = files_of(&project.join(&config.root))?;
-        let listing = list(&files);
-        if listing.files.is_empty() {
-            return Err(StageError::new(FolderFault::NoCase { n_files: files.len() }));
-        }
-        Ok(listing.files.into_iter().map(external).collect())
+        let found = list(&files).files;
+        some_of(&files, &found)?;
+        Ok(found.into_iter().map(external).collect())
     }
 
     fn resources(_: &RigaConfig) -> Resources {
@@ -216,11 +213,9 @@ impl Work<'_> {
         };
         let marked = self.entries.iter().map(|entry| (entry.id.as_str(), split(entry)));
         let parts = shard_parts(marked, self.config.shard_cases).map_err(refused)?;
-        let read = each_part(&parts, ctx, |part| self.part(part))?;
-        let (rows, findings): (Vec<Vec<Row>>, Vec<_>) = read.into_iter().unzip();
-        let mut findings = findings.concat();
+        let (rows, mut findings) = each_part(&parts, ctx, |part| self.part(part))?;
         findings.sort_by(|a, b| (&a.case, &a.source).cmp(&(&b.case, &b.source)));
-        Ok((rows.concat(), findings))
+        Ok((rows, findings))
     }
 
     /// Reads the cases of a shard and writes what is usable of them.
@@ -310,13 +305,8 @@ impl Reader<'_> {
         file: &SourceFile,
         detail: String,
     ) -> Finding {
-        Finding {
-            case: self.entry.id.clone(),
-            source: rater.map_or(String::new(), rater_name),
-            code,
-            file: file.name.clone(),
-            detail,
-        }
+        let source = rater.map_or(String::new(), rater_name);
+        Finding::new(&self.entry.id, &source, code, file, detail)
     }
 
     fn picture(&self, rater: Option<usize>, file: &SourceFile) -> Result<[Image; 3], Finding> {

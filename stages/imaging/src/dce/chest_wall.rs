@@ -38,10 +38,10 @@ const BEND_MM: f32 = 10.0;
 /// How often each slice is brought into line with its neighbours.
 const ROUNDS: usize = 3;
 
-/// Share of the columns of the body that must show a plate.
+/// Share of all columns that must show a plate.
 const SEEN: f64 = 0.6;
 
-/// First row of the chest wall of each `[slice, column]`; `None` where too few columns of `body` show a plate.
+/// First row of the chest wall of each `[slice, column]`; `None` where too few columns show a plate or `body` is empty.
 ///
 /// # Errors
 /// [`ImagingError::SpacingNotPositive`].
@@ -50,7 +50,7 @@ pub(super) fn chest_wall(
     body: &Mask,
     spacing: [f64; 3],
 ) -> Result<Option<Vec<usize>>, ImagingError> {
-    let [n_slices, _, n_columns] = body.shape();
+    let n_columns = body.n_columns();
     let Some(from) = search_from(body) else { return Ok(None) };
     let mut smoothed = pre.clone();
     smooth(&mut smoothed, FRONT_MM, spacing)?;
@@ -69,20 +69,6 @@ pub(super) fn chest_wall(
         return Ok(None);
     }
     let search = Search { plates: &plates, strongest: &strongest, from, spacing };
-    let mut depths: Vec<Vec<usize>> =
-        (0..n_slices).into_par_iter().map(|slice| search.path(slice, &[])).collect();
-    // Every other slice at a time, so that the order of the work has no say.
-    for parity in (0..2 * ROUNDS).map(|round| round % 2) {
-        let of = |slice: usize| {
-            let near = [slice.checked_sub(1), Some(slice + 1)].into_iter().flatten();
-            let near: Vec<&[usize]> =
-                near.filter_map(|near| depths.get(near).map(Vec::as_slice)).collect();
-            search.path(slice, &near)
-        };
-        let slices = (parity..n_slices).into_par_iter().step_by(2);
-        let renewed: Vec<(usize, Vec<usize>)> = slices.map(|slice| (slice, of(slice))).collect();
-        renewed.into_iter().for_each(|(slice, path)| depths[slice] = path);
-    }
     let front = |(place, middle): (usize, usize)| {
         let value = |row: usize| smoothed.get([place / n_columns, row, place % n_columns]);
         // Half of the way to the darkness before it.
@@ -90,7 +76,7 @@ pub(super) fn chest_wall(
         let limit = 0.5 * (value(middle) + value(first));
         (first..=middle).rev().take_while(|&row| value(row) > limit).last().unwrap_or(middle)
     };
-    Ok(Some(depths.into_iter().flatten().enumerate().map(front).collect()))
+    Ok(Some(search.paths().into_iter().flatten().enumerate().map(front).collect()))
 }
 
 /// First row of the search: behind two thirds of the way from the foremost point of the body to where its front lies
@@ -148,6 +134,27 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// The paths of all slices, each in line with its neighbours.
+    fn paths(&self) -> Vec<Vec<usize>> {
+        let n_slices = self.plates.n_slices();
+        let mut paths: Vec<Vec<usize>> =
+            (0..n_slices).into_par_iter().map(|slice| self.path(slice, &[])).collect();
+        // Every other slice at a time, so that the order of the work has no say.
+        for parity in (0..2 * ROUNDS).map(|round| round % 2) {
+            let of = |slice: usize| {
+                let near = [slice.checked_sub(1), Some(slice + 1)].into_iter().flatten();
+                let near: Vec<&[usize]> =
+                    near.filter_map(|near| paths.get(near).map(Vec::as_slice)).collect();
+                self.path(slice, &near)
+            };
+            let slices = (parity..n_slices).into_par_iter().step_by(2);
+            let renewed: Vec<(usize, Vec<usize>)> =
+                slices.map(|slice| (slice, of(slice))).collect();
+            renewed.into_iter().for_each(|(slice, path)| paths[slice] = path);
+        }
+        paths
+    }
+
     /// The connected path through all columns of a slice on which the plates are strongest; paths in the slices `near` draw
     /// it to themselves.
     fn path(&self, slice: usize, near: &[&[usize]]) -> Vec<usize> {
