@@ -48,7 +48,7 @@ impl Stage for Drawings {
     type Outputs = IngestOutputs;
 
     /// Names every file, so that their content is part of the key.
-    fn externals(config: &DrawingsConfig, project: &Path) -> Result<Vec<External>, StageError> {
+    fn externals(config: &DrawingsConfig, project: &Path) -> Result<Option<Vec<External>>, StageError> {
         let root = project.join(&config.root);
         let mut found = Vec::new();
         let unreadable = |error| StageError::new(format!("cannot list `{}`: {error}", root.display()));
@@ -59,7 +59,7 @@ impl Stage for Drawings {
                 found.push(External { name, path });
             }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     fn run(

@@ -24,13 +24,17 @@ impl World {
         &self,
         arguments: &ExperimentArguments,
     ) -> Result<Experiment, CliError> {
+        let overrides = Self::overrides(arguments)?;
+        Ok(Experiment::load(&arguments.file, &overrides, &self.roots, &self.registry)?)
+    }
+
+    /// What the arguments set over the experiment's file.
+    pub(crate) fn overrides(arguments: &ExperimentArguments) -> Result<Vec<Override>, CliError> {
         let scale = arguments.scale.as_deref().map(|name| {
             Override::text(&["experiment", "scale"], name, &format!("experiment.scale={name}"))
         });
         let set = arguments.set.iter().map(|argument| Override::parse(argument));
-        let overrides: Vec<Override> =
-            scale.into_iter().map(Ok).chain(set).collect::<Result<_, _>>()?;
-        Ok(Experiment::load(&arguments.file, &overrides, &self.roots, &self.registry)?)
+        Ok(scale.into_iter().map(Ok).chain(set).collect::<Result<_, _>>()?)
     }
 
     /// Opens the store for writing.

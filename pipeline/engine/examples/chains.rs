@@ -8,7 +8,7 @@ use std::{error::Error, fs, path::Path, sync::atomic::AtomicBool};
 
 use engine::{
     Artifact, Ctx, Experiment, External, Limits, One, Out, Registry, Roots, Stage, StageError,
-    Store, inputs, outputs, run,
+    Store, inputs, outputs, run, run_unchanged,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,9 +38,12 @@ impl Stage for Source {
     type Inputs = NoneIn;
     type Outputs = SmallOut;
 
-    fn externals(config: &SourceConfig, project: &Path) -> Result<Vec<External>, StageError> {
+    fn externals(
+        config: &SourceConfig,
+        project: &Path,
+    ) -> Result<Option<Vec<External>>, StageError> {
         let (name, path) = (config.file.clone(), project.join(&config.file));
-        Ok(vec![External { name, path }])
+        Ok(Some(vec![External { name, path }]))
     }
 
     fn run(_: &SourceConfig, _: NoneIn, out: &SmallOut, ctx: &Ctx<'_>) -> Result<(), StageError> {
@@ -82,10 +85,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         registry.add::<Source>();
         registry.add::<Copy>();
     });
-    let experiment = Experiment::load("chains.toml", &[], &Roots::find(&folder), &registry)?;
+    let (file, roots) = ("chains.toml", Roots::find(&folder));
     let store = Store::open(&folder.join(".pipeline"))?;
-    let (selected, never) = (vec![true; experiment.cells.len()], AtomicBool::new(false));
-    let report = run(&experiment, &selected, &store, Limits::of_machine(), &never, &mut |_| {})?;
+    let report = match run_unchanged(file, &[], &roots, &registry, &store, &mut |_| {}) {
+        Some(report) => report?,
+        None => {
+            let experiment = Experiment::load(file, &[], &roots, &registry)?;
+            let (selected, never) = (vec![true; experiment.cells.len()], AtomicBool::new(false));
+            run(&experiment, &selected, &store, Limits::of_machine(), &never, &mut |_| {})?
+        }
+    };
     println!("{}", serde_json::json!({ "built": report.built, "fresh": report.fresh }));
     Ok(())
 }

@@ -158,7 +158,7 @@ pub(crate) fn run_elsewhere(
             stage: cell.stage.name().to_owned(),
             version: cell.stage.version(),
             config: cell.config.full.clone(),
-            environment: cell.config.environment.clone(),
+            environment: cell.config.environment.clone().unwrap_or_default(),
             shard: ctx.shard.clone(),
             externals: ctx.externals.clone(),
             inputs: bound.into_iter().map(|(port, inputs)| (port.to_owned(), inputs)).collect(),
@@ -274,8 +274,9 @@ fn do_unit(
     if resolved.full != config {
         return differs("the configuration", config.to_string(), resolved.full.to_string());
     }
-    if resolved.environment != environment {
-        let [expected, found] = [&environment, &resolved.environment].map(|e| format!("{e:?}"));
+    let own = resolved.environment.clone().unwrap_or_default();
+    if own != environment {
+        let [expected, found] = [&environment, &own].map(|e| format!("{e:?}"));
         return differs("what the key says of the machine", expected, found);
     }
     let ports = stage.inputs().iter();

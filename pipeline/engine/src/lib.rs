@@ -83,7 +83,7 @@ pub use resolve::LastBuild;
 pub use run::run_alone;
 pub use run::{
     CellFailure, CellReport, Differing, FindProgram, Limits, Outcome, Rerun, RunOptions, RunReport,
-    rerun, run, total_memory,
+    rerun, run, run_unchanged, total_memory,
 };
 pub use schema::experiment_schema;
 pub use stage::{Ctx, DynStage, External, Refusal, Resolved, Resources, Stage};

@@ -121,7 +121,8 @@ struct Verified {
 pub(crate) struct Memo {
     disk: Disk,
     folder: PathBuf,
-    racy: Duration,
+    /// A file younger than this is not trusted.
+    pub(crate) racy: Duration,
     outside: Mutex<Outside>,
     verified: Mutex<Verified>,
 }

@@ -14,14 +14,13 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use crate::{
     artifact::{ListFile, Manifest, Part},
     compact::{Reader, Writer},
     digest::Digest,
-    memo::{RACY, Stat},
+    memo::Stat,
     store::{Lookup, Outputs, Store, safe},
 };
 
@@ -75,7 +74,6 @@ struct State {
 pub(crate) struct Recall<'a> {
     store: &'a Store,
     path: PathBuf,
-    racy: Duration,
     /// From so many entries on it is worth while to look ahead.
     many: usize,
     state: Mutex<State>,
@@ -88,7 +86,7 @@ impl<'a> Recall<'a> {
         let bytes = store.disk().read(&path).unwrap_or_default();
         let entries = read(&bytes).unwrap_or_default();
         let state = Mutex::new(State { entries, changed: false });
-        Self { store, path, racy: RACY, many: MANY, state }
+        Self { store, path, many: MANY, state }
     }
 
     /// Looks at the files of all that is kept, on all cores, where a run is about to ask for most of it.
@@ -126,7 +124,7 @@ impl<'a> Recall<'a> {
     }
 
     /// What is known of a key, if its files are what they were.
-    fn recalled(&self, key: &Digest) -> Option<Arc<Outputs>> {
+    pub(crate) fn recalled(&self, key: &Digest) -> Option<Arc<Outputs>> {
         let mut state = self.state();
         let State { entries, changed } = &mut *state;
         let entry = entries.get_mut(key)?;
@@ -147,8 +145,8 @@ impl<'a> Recall<'a> {
         let found = self.store.look_up(key);
         let (Lookup::Hit(outputs), Ok(record)) = (&found, before) else { return found };
         if let Some(lists) = self.lists(outputs)
-            && record.is_settled(self.racy)
-            && lists.iter().all(|list| list.is_settled(self.racy))
+            && record.is_settled(self.store.memo().racy)
+            && lists.iter().all(|list| list.is_settled(self.store.memo().racy))
             && Stat::of(&path).is_ok_and(|now| now == record)
         {
             let outputs = outputs.clone();
@@ -341,7 +339,7 @@ mod tests {
     }
 
     fn open(store: &Store) -> Recall<'_> {
-        Recall { racy: Duration::ZERO, many: 0, ..Recall::open(store, "toy") }
+        Recall { many: 0, ..Recall::open(store, "toy") }
     }
 
     proptest! {
@@ -359,7 +357,7 @@ mod tests {
             let toy = Toy::new();
             let report = toy.run(&[]);
             let keys: Vec<Digest> = report.cells.iter().filter_map(|cell| cell.key).collect();
-            let store = toy.store();
+            let store = toy.store().trusting_young_files();
             next_stamp(store.root());
             let mut recall = open(&store);
             for key in &keys {
@@ -395,7 +393,7 @@ mod tests {
     fn what_is_kept_is_read_again_and_marks_use() {
         let toy = Toy::new();
         let report = toy.run(&[]);
-        let store = toy.store();
+        let store = toy.store().trusting_young_files();
         next_stamp(store.root());
         let keys: Vec<Digest> = report.cells.iter().filter_map(|cell| cell.key).collect();
         let recall = open(&store);
@@ -408,7 +406,7 @@ mod tests {
         let old = SystemTime::now() - Duration::from_secs(86_400);
         fs::File::open(&record).unwrap().set_modified(old).unwrap();
         next_stamp(store.root());
-        let reading = Store::for_reading(store.root());
+        let reading = Store::for_reading(store.root()).trusting_young_files();
         let reader = open(&reading);
         assert!(matches!(reader.look_up(&keys[0]), Lookup::Hit(_)));
         assert!(fs::metadata(&record).unwrap().modified().unwrap() <= old);

@@ -209,7 +209,7 @@ impl<'a> Resolver<'a> {
             });
             (port, wires.collect())
         };
-        let externals = cell.externals.iter().map(|external| {
+        let externals = cell.externals.iter().flatten().map(|external| {
             let digest = self.store.memo().digest(&external.path);
             let digest = digest.map_err(StoreError::io("read", &external.path))?;
             Ok((external.name.clone(), digest))
@@ -271,7 +271,7 @@ impl Prepared<'_> {
             },
             inputs: inputs.collect(),
             externals: externals.clone(),
-            environment: cell.config.environment.clone(),
+            environment: cell.config.environment.clone().unwrap_or_default(),
         }
     }
 

@@ -158,13 +158,17 @@ pub trait Stage: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Lists the outside files that the stage reads; relative paths start at `project`.
+    /// Lists the outside files that the stage reads; relative paths start at `project`. `None` where it reads none with
+    /// this configuration, whatever lies there: it is not asked again before the configuration changes.
     ///
     /// # Errors
     /// When the files cannot be listed.
-    fn externals(config: &Self::Config, project: &Path) -> Result<Vec<External>, StageError> {
+    fn externals(
+        config: &Self::Config,
+        project: &Path,
+    ) -> Result<Option<Vec<External>>, StageError> {
         let _ = (config, project);
-        Ok(Vec::new())
+        Ok(None)
     }
 
     /// What the stage takes of the machine.
@@ -186,10 +190,11 @@ pub trait Stage: Send + Sync + 'static {
         None
     }
 
-    /// Facts of the machine on which the bytes of the output depend: device, number type, instruction set.
-    fn environment(config: &Self::Config) -> BTreeMap<String, String> {
+    /// Facts of the machine on which the bytes of the output depend: device, number type, instruction set. `None` where
+    /// they depend on none with this configuration, whatever the machine.
+    fn environment(config: &Self::Config) -> Option<BTreeMap<String, String>> {
         let _ = config;
-        BTreeMap::new()
+        None
     }
 
     /// Does the work.
@@ -217,8 +222,8 @@ pub struct Resolved {
     pub gpus: usize,
     /// The program that runs the stage, unless it is the one that runs the experiment.
     pub program: Option<&'static str>,
-    /// Facts of the machine that are part of the key.
-    pub environment: BTreeMap<String, String>,
+    /// Facts of the machine that are part of the key; `None` where there are none on any machine.
+    pub environment: Option<BTreeMap<String, String>>,
     typed: Arc<dyn Any + Send + Sync>,
 }
 
@@ -228,7 +233,7 @@ impl Resolved {
         typed: C,
         nonsemantic: &[&str],
         (resources, gpus): (Resources, usize),
-        environment: BTreeMap<String, String>,
+        environment: Option<BTreeMap<String, String>>,
     ) -> Result<Self, Refusal> {
         let full =
             serde_json::to_value(&typed).map_err(|error| Refusal::new("", error.to_string()))?;
@@ -302,11 +307,15 @@ pub trait DynStage: Send + Sync {
     /// # Errors
     /// The key that is refused and why.
     fn resolve(&self, config: &Value) -> Result<Resolved, Refusal>;
-    /// Lists its outside files.
+    /// Lists its outside files, if it looks for any with this configuration.
     ///
     /// # Errors
     /// When the files cannot be listed.
-    fn externals(&self, config: &Resolved, project: &Path) -> Result<Vec<External>, StageError>;
+    fn externals(
+        &self,
+        config: &Resolved,
+        project: &Path,
+    ) -> Result<Option<Vec<External>>, StageError>;
     /// Does the work in `folder` and says what was made.
     ///
     /// # Errors
@@ -381,7 +390,11 @@ impl<S: Stage> DynStage for Erased<S> {
         Ok(Resolved { program, ..resolved })
     }
 
-    fn externals(&self, config: &Resolved, project: &Path) -> Result<Vec<External>, StageError> {
+    fn externals(
+        &self,
+        config: &Resolved,
+        project: &Path,
+    ) -> Result<Option<Vec<External>>, StageError> {
         S::externals(Self::typed(config), project)
     }
 

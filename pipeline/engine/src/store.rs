@@ -5,6 +5,7 @@
 //! ac/kk/KEY               records: the fact that a key produced artifacts
 //! cells/EXPERIMENT/NAME   what each cell did last, to explain what changed
 //! recall/EXPERIMENT       what the last look-ups found, to save time
+//! graphs/REQUEST          what the keys of an experiment followed from when all its cells were fresh, to save time
 //! runs/ID/                one folder a run: run.json, experiment.toml; live.json while it is under way
 //! pins/NAME               runs whose results are kept; runs/ID/pins/NAME says so too
 //! lease/KEY               who builds a key at present
@@ -158,6 +159,14 @@ impl Store {
     /// Looks at a store without making or probing anything; one that is not there is empty.
     pub fn for_reading(root: &Path) -> Self {
         Self::on(Disk::default(), root, false)
+    }
+
+    /// A store that trusts files however young they are, for tests in which none changes within a tick of the clock.
+    #[cfg(any(test, feature = "faults"))]
+    #[must_use]
+    pub fn trusting_young_files(mut self) -> Self {
+        self.memo.racy = Duration::ZERO;
+        self
     }
 
     fn on(disk: Disk, root: &Path, marks: bool) -> Self {

@@ -91,8 +91,8 @@ impl Stage for Predict {
             .map_err(|error| window_refusal(&error))
     }
 
-    fn environment(_: &PredictConfig) -> BTreeMap<String, String> {
-        environment(Precision::F32)
+    fn environment(_: &PredictConfig) -> Option<BTreeMap<String, String>> {
+        Some(environment(Precision::F32))
     }
 
     fn run(

@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use engine::{Limits, Outcome, RunError, RunOptions, RunReport, Store, run as run_cells};
+use engine::{
+    Limits, Outcome, RunError, RunOptions, RunReport, Store, run as run_cells, run_unchanged,
+};
 use serde_json::{Value, json};
 
 use super::show::reports::{REPORT_PAGE, report_artifacts};
@@ -24,21 +26,11 @@ pub(super) fn run(
     world: &World,
     console: &mut Console<'_>,
 ) -> Result<Exit, CliError> {
-    let experiment = world.experiment(&arguments.experiment)?;
-    let selected = experiment.select(&arguments.selection.only)?;
-    let store = world.open_store()?;
-    let mut limits = Limits::of_machine();
-    limits.cpus = arguments.jobs.map_or(limits.cpus, usize::from);
-    limits.memory = arguments.memory.unwrap_or(limits.memory);
-    let gpus = arguments.gpus.clone();
-    let (keep_going, launcher) = (arguments.keep_going, world.launcher());
-    let find_program = programs::find;
-    let options = RunOptions { limits, keep_going, gpus, launcher, find_program };
-    let stop = (world.stop)();
     let mut progress = Progress::new(console, arguments.quiet);
-    let result = run_cells(&experiment, &selected, &store, options, &stop, &mut |event| {
-        progress.observe(&event);
-    });
+    let (store, result) = match unchanged(arguments, world, &mut progress)? {
+        Some(ended) => ended,
+        None => built(arguments, world, &mut progress)?,
+    };
     let id = progress.end();
     let (report, error) = match result {
         Ok(report) => (report, None),
@@ -58,6 +50,50 @@ pub(super) fn run(
         say_not_reached(&report, console);
     }
     error.map_or(Ok(Exit::Done), |error| Err(error.into()))
+}
+
+/// The store of a run and how the run has ended.
+type Ended = (Store, Result<RunReport, RunError>);
+
+/// A run of all cells where nothing has changed since they were fresh.
+fn unchanged(
+    arguments: &RunArguments,
+    world: &World,
+    progress: &mut Progress<'_, '_>,
+) -> Result<Option<Ended>, CliError> {
+    if !arguments.selection.only.is_empty() || !world.store.is_dir() {
+        return Ok(None);
+    }
+    let overrides = World::overrides(&arguments.experiment)?;
+    let (file, store) = (&arguments.experiment.file, world.open_store()?);
+    let ended =
+        run_unchanged(file, &overrides, &world.roots, &world.registry, &store, &mut |event| {
+            progress.observe(&event);
+        });
+    Ok(ended.map(|result| (store, result)))
+}
+
+/// A run that expands the experiment and builds what is missing.
+fn built(
+    arguments: &RunArguments,
+    world: &World,
+    progress: &mut Progress<'_, '_>,
+) -> Result<Ended, CliError> {
+    let experiment = world.experiment(&arguments.experiment)?;
+    let selected = experiment.select(&arguments.selection.only)?;
+    let store = world.open_store()?;
+    let mut limits = Limits::of_machine();
+    limits.cpus = arguments.jobs.map_or(limits.cpus, usize::from);
+    limits.memory = arguments.memory.unwrap_or(limits.memory);
+    let gpus = arguments.gpus.clone();
+    let (keep_going, launcher) = (arguments.keep_going, world.launcher());
+    let find_program = programs::find;
+    let options = RunOptions { limits, keep_going, gpus, launcher, find_program };
+    let stop = (world.stop)();
+    let result = run_cells(&experiment, &selected, &store, options, &stop, &mut |event| {
+        progress.observe(&event);
+    });
+    Ok((store, result))
 }
 
 /// Gives the page of every report of a run a name that people can find, in the folder of the run.

@@ -4,8 +4,22 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     config::{Node, Origin, Roots, Value},
+    digest::Digest,
     error::ConfigError,
 };
+
+/// A file that was read, and how it was found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Text {
+    /// Its name, as it was asked for.
+    pub(crate) name: String,
+    /// The folder of the file that names it, where it was looked for first.
+    pub(crate) beside: Option<PathBuf>,
+    /// Where it was found.
+    pub(crate) path: PathBuf,
+    /// Digest of its text.
+    pub(crate) digest: Digest,
+}
 
 /// One `key=value` of the command line; the value is TOML, a bare word is a text.
 #[derive(Clone, Debug)]
@@ -70,18 +84,25 @@ fn relabel(node: &mut Node, origin: &Origin) {
 
 /// Reads the experiment `name`: what it extends below it, fragments named by `use`, the chosen scale and the overrides on top.
 ///
+/// Says besides which files were read.
+///
 /// # Errors
 /// Any [`ConfigError`] of finding, reading, parsing or composing the files.
-pub fn load(name: &str, overrides: &[Override], roots: &Roots) -> Result<Node, ConfigError> {
-    let mut document = Loader { roots, open: Vec::new() }.file(name, None)?;
+pub(crate) fn load(
+    name: &str,
+    overrides: &[Override],
+    roots: &Roots,
+) -> Result<(Node, Vec<Text>), ConfigError> {
+    let mut loader = Loader { roots, open: Vec::new(), texts: Vec::new() };
+    let mut document = loader.file(name, None)?;
     let set: Vec<Node> = overrides.iter().map(|o| o.clone().into_document()).collect();
     // Overrides go on first, because they may choose fragments and the scale, and last, because they have the last word.
     set.iter().for_each(|node| document.overlay(node.clone()));
     let scale = chosen_scale(&document)?;
-    splice_fragments(&mut document, roots, scale.as_ref())?;
+    splice_fragments(&mut document, &mut loader, scale.as_ref())?;
     apply_scale(&mut document, scale.as_ref())?;
     set.into_iter().for_each(|node| document.overlay(restore_use(node, &document)));
-    Ok(document)
+    Ok((document, loader.texts))
 }
 
 /// An override's `use = "….toml"` has been replaced by the fragment's own `use`, which must stay.
@@ -123,7 +144,7 @@ fn chosen_scale(document: &Node) -> Result<Option<(String, Origin)>, ConfigError
 /// Replaces each table whose `use` names a file by that file's table, at the chosen scale, with the table's own keys on top.
 fn splice_fragments(
     document: &mut Node,
-    roots: &Roots,
+    loader: &mut Loader<'_>,
     scale: Option<&(String, Origin)>,
 ) -> Result<(), ConfigError> {
     let Value::Table(entries) = &mut document.value else {
@@ -136,9 +157,7 @@ fn splice_fragments(
         };
         let origin = named.origin.clone();
         let name = named.text().unwrap_or_default().to_owned();
-        let mut fragment = Loader { roots, open: Vec::new() }
-            .file(&name, None)
-            .map_err(|error| error.at(origin))?;
+        let mut fragment = loader.file(&name, None).map_err(|error| error.at(origin))?;
         let own_scales = fragment.remove("scale");
         if let Some(overlay) = scale.and_then(|(name, _)| own_scales.as_ref()?.get(name)) {
             fragment.overlay(overlay.clone());
@@ -170,6 +189,8 @@ struct Loader<'a> {
     roots: &'a Roots,
     /// The files being read, outermost first: a file that extends itself is found here.
     open: Vec<PathBuf>,
+    /// The files that were read.
+    texts: Vec<Text>,
 }
 
 impl Loader<'_> {
@@ -182,6 +203,9 @@ impl Loader<'_> {
         }
         let text = std::fs::read_to_string(&path)
             .map_err(|source| ConfigError::Unreadable { path: shown.clone(), source })?;
+        let (name, digest) = (name.to_owned(), Digest::of(text.as_bytes()));
+        let beside = beside.map(Path::to_owned);
+        self.texts.push(Text { name, beside, path: path.clone(), digest });
         let mut own = Node::parse(&text, &shown)?;
         let bases =
             own.remove("extends").map(|node| base_names(&node)).transpose()?.unwrap_or_default();

@@ -6,5 +6,6 @@ mod lookup;
 
 pub(crate) use document::toml_key;
 pub use document::{Node, Origin, Value};
-pub use load::{Override, load};
+pub use load::Override;
+pub(crate) use load::{Text, load};
 pub use lookup::{Roots, project_root};

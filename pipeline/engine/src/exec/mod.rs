@@ -36,7 +36,7 @@ mod error;
 mod room;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, ExitStatus},
@@ -210,11 +210,15 @@ impl DynStage for Exec {
         let typed: ExecConfig = read_config(self.schema(), config)?;
         typed.check()?;
         let resources = (Resources::default(), 0);
-        Resolved::new(typed, &NONSEMANTIC, resources, BTreeMap::new())
+        Resolved::new(typed, &NONSEMANTIC, resources, None)
     }
 
-    fn externals(&self, config: &Resolved, project: &Path) -> Result<Vec<External>, StageError> {
-        Ok(room::externals(Self::typed(config), project)?)
+    fn externals(
+        &self,
+        config: &Resolved,
+        project: &Path,
+    ) -> Result<Option<Vec<External>>, StageError> {
+        Ok(Some(room::externals(Self::typed(config), project)?))
     }
 
     fn run(

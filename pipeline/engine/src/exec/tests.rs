@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-use std::{fs, sync::atomic::AtomicBool, time::Instant};
+use std::{collections::BTreeMap, fs, sync::atomic::AtomicBool, time::Instant};
 
 use super::*;
 use crate::{

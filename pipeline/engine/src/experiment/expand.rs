@@ -48,7 +48,7 @@ pub(super) fn expand(
     }
     let cells = expansion.cells;
     let name = header.get("name").and_then(Node::text).unwrap_or(name).to_owned();
-    Ok(Experiment { name, resolved, cells })
+    Ok(Experiment { name, resolved, cells, source: None })
 }
 
 /// The `experiment` table with its name filled in and the resolved text of all other tables.

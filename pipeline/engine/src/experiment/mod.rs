@@ -9,8 +9,10 @@ mod expand;
 mod matrix;
 mod reference;
 mod resolved;
+mod source;
 
 pub use dag::Dag;
+pub(crate) use source::Source;
 
 use std::sync::Arc;
 
@@ -53,8 +55,8 @@ pub struct Cell {
     pub inputs: Vec<(InputPort, Vec<Wire>)>,
     /// What is done with it beside running its stage.
     pub policy: Policy,
-    /// Outside files that it reads.
-    pub externals: Vec<External>,
+    /// Outside files that it reads; `None` where it looks for none.
+    pub externals: Option<Vec<External>>,
     /// Where its node is written.
     pub origin: Origin,
 }
@@ -75,6 +77,8 @@ pub struct Experiment {
     pub resolved: String,
     /// The cells.
     pub cells: Vec<Cell>,
+    /// What it was read from, if from a file.
+    pub(crate) source: Option<Source>,
 }
 
 impl Experiment {
@@ -88,10 +92,13 @@ impl Experiment {
         roots: &Roots,
         registry: &Registry,
     ) -> Result<Self, ConfigError> {
-        let document = load(file, overrides, roots)?;
+        let (document, texts) = load(file, overrides, roots)?;
         let fallback =
             std::path::Path::new(file).file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        Self::from_document(&document, &fallback.unwrap_or_default(), roots, registry)
+        let source = Some(Source::new(file, overrides, roots, registry, texts));
+        let fallback = fallback.unwrap_or_default();
+        let experiment = Self::from_document(&document, &fallback, roots, registry)?;
+        Ok(Self { source, ..experiment })
     }
 
     /// Spans and checks a composed document; `name` is used where it does not name itself.

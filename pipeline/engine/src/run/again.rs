@@ -124,7 +124,7 @@ fn make(
     let checkpoints = scratch.with_file_name("checkpoints");
     let ctx = Ctx {
         shard: unit.shard.clone(),
-        externals: cell.externals.clone(),
+        externals: cell.externals.clone().unwrap_or_default(),
         scratch,
         checkpoints,
         threads: cell.config.resources.cpus,

@@ -5,7 +5,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::RunReport;
 use crate::{
     error::{RunError, StoreError},
-    experiment::Experiment,
     seal::sealed_object,
     store::{Store, safe},
 };
@@ -13,11 +12,11 @@ use crate::{
 /// Writes the report and the resolved configuration.
 pub(super) fn save_report(
     store: &Store,
-    experiment: &Experiment,
+    resolved: &str,
     report: &RunReport,
 ) -> Result<(), RunError> {
     let folder = store.root().join("runs").join(&report.run);
-    store.replace_synced(&folder.join("experiment.toml"), experiment.resolved.as_bytes())?;
+    store.replace_synced(&folder.join("experiment.toml"), resolved.as_bytes())?;
     // What a sweep keeps hangs on it.
     store.replace_synced(&folder.join("run.json"), &sealed_object(report))?;
     Ok(())

@@ -10,6 +10,7 @@ mod claim;
 mod coordinator;
 #[cfg(test)]
 mod tests;
+mod unchanged;
 mod worker;
 
 use std::{
@@ -38,6 +39,7 @@ use crate::{
 pub use again::{Differing, Rerun, rerun};
 use claim::{claim_run, save_report};
 use coordinator::Coordinator;
+pub use unchanged::run_unchanged;
 use worker::{Job, News, Worker};
 
 /// How much of the machine a run may use.
@@ -280,16 +282,12 @@ fn go(
     };
     let (outcomes, mut failures, heart, trace) = work(crew)?;
     resolver.recall.save();
-    let seconds = started.elapsed().as_secs_f64();
-    let report = report(experiment, selected, run_id.clone(), outcomes, seconds);
-    trace.end(report.built, report.fresh);
-    let saved = save_report(store, experiment, &report);
-    // A run without a report looks like one that was killed, not like one whose report was lost.
-    if saved.is_ok() {
-        drop(heart);
-    } else {
-        heart.leave();
-    }
+    let cells = reports(experiment, selected, outcomes);
+    let begun = (run_id.clone(), started);
+    let mut report = RunReport::new(begun, &experiment.name, &experiment.resolved, cells);
+    report.partial = !selected.iter().all(|flag| *flag);
+    let saved = end(store, &experiment.resolved, &report, heart, trace);
+    unchanged::keep(experiment, &report, store);
     let not_reached = report.cells.iter().filter(|cell| cell.outcome == Outcome::Skipped).count();
     match failures.len() {
         // A report that could not be written has no say where a cell failed: that came first.
@@ -310,52 +308,84 @@ struct Finished {
     failure: Option<CellFailure>,
 }
 
-fn report(
+/// Writes a run down whose work is done.
+fn end(
+    store: &Store,
+    resolved: &str,
+    report: &RunReport,
+    heart: Heart<'_>,
+    trace: Trace<'_>,
+) -> Result<(), RunError> {
+    trace.end(report.built, report.fresh);
+    let saved = save_report(store, resolved, report);
+    // A run without a report looks like one that was killed, not like one whose report was lost.
+    if saved.is_ok() {
+        drop(heart);
+    } else {
+        heart.leave();
+    }
+    saved
+}
+
+fn reports(
     experiment: &Experiment,
     selected: &[bool],
-    run: String,
     mut outcomes: BTreeMap<usize, Finished>,
-    seconds: f64,
-) -> RunReport {
-    let cells: Vec<CellReport> = experiment
-        .cells
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| selected[*i])
+) -> Vec<CellReport> {
+    let cells = experiment.cells.iter().enumerate().filter(|(i, _)| selected[*i]);
+    cells
         .map(|(i, cell)| {
-            let finished = outcomes.remove(&i);
-            let Finished { outcome, seconds, key, outputs, failure } =
-                finished.unwrap_or(Finished {
-                    outcome: Outcome::Skipped,
-                    seconds: 0.0,
-                    key: None,
-                    outputs: None,
-                    failure: None,
-                });
-            let outputs = || outputs.as_deref().into_iter().flatten();
-            let manifest =
-                |(port, stored): (&String, &Stored)| (port.clone(), stored.manifest_digest());
-            CellReport {
-                cell: cell.name.clone(),
-                stage: cell.stage.name().to_owned(),
-                outcome,
-                seconds,
-                key,
-                outputs: outputs().map(|(port, stored)| (port.clone(), stored.digest)).collect(),
-                manifests: outputs().map(manifest).collect(),
-                failure,
-            }
+            let finished = outcomes.remove(&i).unwrap_or(Finished {
+                outcome: Outcome::Skipped,
+                seconds: 0.0,
+                key: None,
+                outputs: None,
+                failure: None,
+            });
+            let name = (cell.name.clone(), cell.stage.name().to_owned());
+            CellReport::new(name, finished)
         })
-        .collect();
-    let count = |outcome| cells.iter().filter(|cell| cell.outcome == outcome).count();
-    RunReport {
-        run,
-        experiment: experiment.name.clone(),
-        partial: !selected.iter().all(|flag| *flag),
-        built: count(Outcome::Built),
-        fresh: count(Outcome::Fresh),
-        seconds,
-        configuration: Some(Digest::of(experiment.resolved.as_bytes())),
-        cells,
+        .collect()
+}
+
+impl CellReport {
+    /// What became of the cell and the stage of these names.
+    fn new((cell, stage): (String, String), finished: Finished) -> Self {
+        let Finished { outcome, seconds, key, outputs, failure } = finished;
+        let ports = || outputs.as_deref().into_iter().flatten();
+        let manifest =
+            |(port, stored): (&String, &Stored)| (port.clone(), stored.manifest_digest());
+        Self {
+            cell,
+            stage,
+            outcome,
+            seconds,
+            key,
+            outputs: ports().map(|(port, stored)| (port.clone(), stored.digest)).collect(),
+            manifests: ports().map(manifest).collect(),
+            failure,
+        }
+    }
+}
+
+impl RunReport {
+    /// The report of all cells of a run, which has an id and began some time ago.
+    fn new(
+        (run, began): (String, Instant),
+        experiment: &str,
+        resolved: &str,
+        cells: Vec<CellReport>,
+    ) -> Self {
+        let count = |outcome| cells.iter().filter(|cell| cell.outcome == outcome).count();
+        Self {
+            run,
+            experiment: experiment.to_owned(),
+            partial: false,
+            built: count(Outcome::Built),
+            fresh: count(Outcome::Fresh),
+            seconds: began.elapsed().as_secs_f64(),
+            configuration: Some(Digest::of(resolved.as_bytes())),
+            cells,
+        }
     }
 }

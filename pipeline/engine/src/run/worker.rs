@@ -125,7 +125,7 @@ impl Worker<'_> {
         let started = Instant::now();
         let ctx = Ctx {
             shard: unit.shard.clone(),
-            externals: cell.externals.clone(),
+            externals: cell.externals.clone().unwrap_or_default(),
             scratch,
             checkpoints: store.checkpoint_folder(&unit.key),
             threads: job.need.cpus,

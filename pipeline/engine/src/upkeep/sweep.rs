@@ -325,7 +325,7 @@ impl Sweeper<'_> {
                 self.sweep.work.add(self.discard(&path)?);
             }
         }
-        for path in list(&root.join("recall"))? {
+        for path in [list(&root.join("recall"))?, list(&root.join("graphs"))?].concat() {
             if newest(&path) < self.unused.min(self.safe) {
                 self.sweep.work.add(self.discard(&path)?);
             }

@@ -53,9 +53,9 @@ impl Stage for List {
     type Inputs = NoneIn;
     type Outputs = WordsOut;
 
-    fn externals(config: &ListConfig, project: &Path) -> Result<Vec<External>, StageError> {
+    fn externals(config: &ListConfig, project: &Path) -> Result<Option<Vec<External>>, StageError> {
         let file = |name: &String| External { name: name.clone(), path: project.join(name) };
-        Ok(config.file.iter().map(file).collect())
+        Ok(Some(config.file.iter().map(file).collect()))
     }
 
     fn run(

@@ -19,5 +19,5 @@ fn incremental_equals_clean() {
     let folder = check::scratch().unwrap();
     let played = check::timelines(0..TIMELINES, folder.path());
     let count = played.unwrap_or_else(|problem| panic!("{problem}"));
-    assert!(count.runs > 1000 && count.units > 2500, "{count:?}");
+    assert!(count.runs > 1000 && count.units > 2500 && count.unchanged > 50, "{count:?}");
 }

@@ -8,6 +8,8 @@
 //! Randomness: none. Cost: one pass of the AUEM over the split and, for the cases that are shown, another and one of the
 //! backbone; one case in memory at a time, by windows if they are asked for.
 
+use std::collections::BTreeMap;
+
 use datasets::{CaseImage, Image, Split};
 use engine::{Ctx, Many, One, Out, Refusal, Resources, Stage, StageError, inputs, outputs};
 use nets::{Model, NetsError, Precision, Samples, UmaNet, WindowConfig};
@@ -93,8 +95,8 @@ impl Stage for AssessUma {
         Resources { memory: 2560 << 20, ..Resources::default() }
     }
 
-    fn environment(_: &AssessUmaConfig) -> std::collections::BTreeMap<String, String> {
-        environment(Precision::F32)
+    fn environment(_: &AssessUmaConfig) -> Option<BTreeMap<String, String>> {
+        Some(environment(Precision::F32))
     }
 
     fn run(

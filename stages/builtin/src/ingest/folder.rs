@@ -166,7 +166,10 @@ impl Stage for Folder {
         }
     }
 
-    fn externals(config: &FolderConfig, project: &Path) -> Result<Vec<External>, StageError> {
+    fn externals(
+        config: &FolderConfig,
+        project: &Path,
+    ) -> Result<Option<Vec<External>>, StageError> {
         let root = project.join(&config.root);
         let files = files_of(&root)?;
         let tables = match config.layout {
@@ -177,7 +180,7 @@ impl Stage for Folder {
         some_of(&files, &listing.files)?;
         let described = files.iter().filter(|file| is_metadata(config, file)).cloned();
         let all = described.chain(tables).chain(listing.files.iter().flat_map(with_voxels));
-        Ok(all.map(external).collect())
+        Ok(Some(all.map(external).collect()))
     }
 
     fn resources(_: &FolderConfig) -> Resources {

@@ -80,7 +80,7 @@ impl Stage for Jsrt {
         Ok(())
     }
 
-    fn externals(config: &JsrtConfig, project: &Path) -> Result<Vec<External>, StageError> {
+    fn externals(config: &JsrtConfig, project: &Path) -> Result<Option<Vec<External>>, StageError> {
         let root = project.join(&config.root);
         let listing = list(&root, &config.structures)
             .map_err(|error| StageError::new(error).hint(ROOT_HINT))?;
@@ -93,7 +93,7 @@ impl Stage for Jsrt {
                 .join("/")
         };
         let files = listing.files().into_iter();
-        Ok(files.map(|path| External { name: name(path), path: path.to_owned() }).collect())
+        Ok(Some(files.map(|path| External { name: name(path), path: path.to_owned() }).collect()))
     }
 
     fn run(

@@ -141,11 +141,11 @@ impl Stage for Lidc {
         Err(Refusal::new("min_readers", message))
     }
 
-    fn externals(config: &LidcConfig, project: &Path) -> Result<Vec<External>, StageError> {
+    fn externals(config: &LidcConfig, project: &Path) -> Result<Option<Vec<External>>, StageError> {
         let files = files_of(&project.join(&config.root))?;
         let found = list(&files).files;
         some_of(&files, &found)?;
-        Ok(found.into_iter().map(external).collect())
+        Ok(Some(found.into_iter().map(external).collect()))
     }
 
     fn resources(_: &LidcConfig) -> Resources {

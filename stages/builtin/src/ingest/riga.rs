@@ -153,11 +153,11 @@ impl Stage for Riga {
         Err(Refusal::new("size", message))
     }
 
-    fn externals(config: &RigaConfig, project: &Path) -> Result<Vec<External>, StageError> {
+    fn externals(config: &RigaConfig, project: &Path) -> Result<Option<Vec<External>>, StageError> {
         let files = files_of(&project.join(&config.root))?;
         let found = list(&files).files;
         some_of(&files, &found)?;
-        Ok(found.into_iter().map(external).collect())
+        Ok(Some(found.into_iter().map(external).collect()))
     }
 
     fn resources(_: &RigaConfig) -> Resources {

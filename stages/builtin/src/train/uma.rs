@@ -109,8 +109,8 @@ impl<A: Accelerator> Stage for TrainUma<A> {
         config.device.program::<A>()
     }
 
-    fn environment(config: &TrainUmaConfig) -> BTreeMap<String, String> {
-        config.device.environment(&config.training)
+    fn environment(config: &TrainUmaConfig) -> Option<BTreeMap<String, String>> {
+        Some(config.device.environment(&config.training))
     }
 
     fn run(

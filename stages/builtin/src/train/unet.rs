@@ -108,8 +108,8 @@ impl<A: Accelerator> Stage for TrainUnet<A> {
         config.device.program::<A>()
     }
 
-    fn environment(config: &TrainUnetConfig) -> BTreeMap<String, String> {
-        config.device.environment(&config.training)
+    fn environment(config: &TrainUnetConfig) -> Option<BTreeMap<String, String>> {
+        Some(config.device.environment(&config.training))
     }
 
     fn run(
