@@ -10,6 +10,7 @@ mod digest;
 mod file;
 mod images;
 mod labels;
+mod lists;
 #[cfg(test)]
 mod refused;
 #[cfg(test)]

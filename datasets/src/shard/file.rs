@@ -5,16 +5,26 @@
 //! schema is trusted, the directory is checked before a page is decoded, and a decoder that panics is an error.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::Arc,
 };
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{
+    array::{Array, ArrayRef, RecordBatch},
+    datatypes::{FieldRef, Schema, SchemaRef},
+    error::ArrowError,
+};
 use parquet::{
     arrow::{
         ArrowWriter, ProjectionMask,
-        arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+        arrow_reader::{
+            ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+            ParquetRecordBatchReaderBuilder,
+        },
         arrow_writer::ArrowWriterOptions,
     },
     basic::{Compression, Encoding, ZstdLevel},
@@ -26,6 +36,7 @@ use parquet::{
     schema::types::ColumnPath,
 };
 
+use super::lists;
 use crate::DatasetsError;
 
 /// Names the writer in every file; the versions of the libraries below do not show in the bytes by this.
@@ -137,8 +148,14 @@ pub(crate) fn write_batches(
 /// An opened file whose directory was found acceptable.
 pub(crate) struct Source<'a> {
     path: &'a Path,
-    builder: ParquetRecordBatchReaderBuilder<File>,
+    file: Arc<File>,
+    directory: ArrowReaderMetadata,
+    /// The only row that is wanted, if one is.
+    only: Option<usize>,
 }
+
+/// Columns that were read as lists, by their place.
+type Lists = BTreeMap<usize, ArrayRef>;
 
 impl<'a> Source<'a> {
     /// Opens a file and checks what its directory announces.
@@ -152,28 +169,26 @@ impl<'a> Source<'a> {
         let options = ArrowReaderOptions::new()
             .with_skip_arrow_metadata(true)
             .with_page_index_policy(PageIndexPolicy::Skip);
-        let opened =
-            guarded(path, || ParquetRecordBatchReaderBuilder::try_new_with_options(file, options))?;
-        let builder =
-            opened.map_err(|source| DatasetsError::Decode { path: path.to_owned(), source })?;
-        check_directory(path, builder.metadata(), n_bytes)?;
-        Ok(Self { path, builder })
+        let directory = guarded(path, || ArrowReaderMetadata::load(&file, options))?
+            .map_err(|source| DatasetsError::Decode { path: path.to_owned(), source })?;
+        check_directory(path, directory.metadata(), n_bytes)?;
+        Ok(Self { path, file: Arc::new(file), directory, only: None })
     }
 
     /// The same file with nothing but the row `nth`; rows before it in other row groups are not decoded.
     pub(crate) fn only(mut self, nth: usize) -> Self {
-        self.builder = self.builder.with_offset(nth).with_limit(1);
+        self.only = Some(nth);
         self
     }
 
     /// The columns of the file.
     pub(crate) fn schema(&self) -> &SchemaRef {
-        self.builder.schema()
+        self.directory.schema()
     }
 
     /// The directory of the file.
     pub(crate) fn metadata(&self) -> &ParquetMetaData {
-        self.builder.metadata()
+        self.directory.metadata()
     }
 
     /// Calls `take` with batches of the named columns, or of all when none is named, and their first row, until it
@@ -187,29 +202,117 @@ impl<'a> Source<'a> {
         columns: &[&str],
         mut take: impl FnMut(&RecordBatch, usize) -> Result<bool, DatasetsError>,
     ) -> Result<(), DatasetsError> {
-        let projection = self.projection(columns)?;
-        let Self { path, builder } = self;
-        let failed = |source: ParquetError| DatasetsError::Decode { path: path.to_owned(), source };
-        let builder = builder.with_batch_size(BATCH_ROWS).with_projection(projection);
-        let mut reader = guarded(path, || builder.build())?.map_err(failed)?;
+        let columns = self.columns(columns)?;
+        let failed =
+            |source: ParquetError| DatasetsError::Decode { path: self.path.to_owned(), source };
         let mut n_rows = 0;
-        while let Some(batch) = guarded(path, || reader.next())? {
-            let batch = batch.map_err(|source| failed(source.into()))?;
-            if !take(&batch, n_rows)? {
-                break;
+        for group in 0..self.metadata().num_row_groups() {
+            let n_own = usize::try_from(self.metadata().row_group(group).num_rows());
+            let n_own = n_own.map_err(|error| failed(error.into()))?;
+            let rows = match self.only {
+                None => 0..n_own,
+                Some(nth) if (n_rows..n_rows + n_own).contains(&nth) => {
+                    nth - n_rows..nth - n_rows + 1
+                }
+                Some(_) => {
+                    n_rows += n_own;
+                    continue;
+                }
+            };
+            let mut lists = Lists::new();
+            for &root in &columns {
+                let read = guarded(self.path, || self.lists(group, root, rows.clone()))?;
+                lists.extend(read.map_err(failed)?.map(|array| (root, array)));
             }
-            n_rows += batch.num_rows();
+            let mut reader = guarded(self.path, || self.reader(group, &columns, &lists, rows))?
+                .map_err(failed)?;
+            let mut n_read = 0;
+            while let Some(batch) = guarded(self.path, || reader.next())? {
+                let batch = batch.map_err(|source| failed(source.into()))?;
+                let whole = self
+                    .with_lists(&batch, &columns, &lists, n_read)
+                    .map_err(|source| failed(source.into()))?;
+                if !take(&whole, n_rows + n_read)? {
+                    return Ok(());
+                }
+                n_read += whole.num_rows();
+            }
+            n_rows += n_own;
         }
         Ok(())
     }
 
-    fn projection(&self, columns: &[&str]) -> Result<ProjectionMask, DatasetsError> {
-        if columns.is_empty() {
-            return Ok(ProjectionMask::all());
-        }
+    /// The lists of a column that are stored as ours are.
+    fn lists(
+        &self,
+        group: usize,
+        root: usize,
+        rows: Range<usize>,
+    ) -> Result<Option<ArrayRef>, ParquetError> {
+        let schema = self.directory.parquet_schema();
+        let mut leaves =
+            (0..schema.num_columns()).filter(|&leaf| schema.get_column_root_idx(leaf) == root);
+        let (Some(leaf), None) = (leaves.next(), leaves.next()) else { return Ok(None) };
+        lists::read(
+            &self.file,
+            self.metadata().row_group(group),
+            leaf,
+            self.schema().field(root),
+            rows,
+        )
+    }
+
+    /// What reads the other columns of a row group.
+    fn reader(
+        &self,
+        group: usize,
+        columns: &[usize],
+        lists: &Lists,
+        rows: Range<usize>,
+    ) -> Result<ParquetRecordBatchReader, ParquetError> {
+        let others = columns.iter().copied().filter(|root| !lists.contains_key(root));
+        let projection = ProjectionMask::roots(self.directory.parquet_schema(), others);
+        let file = self.file.try_clone()?;
+        ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.directory.clone())
+            .with_batch_size(BATCH_ROWS)
+            .with_projection(projection)
+            .with_row_groups(vec![group])
+            .with_offset(rows.start)
+            .with_limit(rows.len())
+            .build()
+    }
+
+    /// A batch with the lists of its rows, which begin at `first`, its columns in the order of the file.
+    fn with_lists(
+        &self,
+        batch: &RecordBatch,
+        columns: &[usize],
+        lists: &Lists,
+        first: usize,
+    ) -> Result<RecordBatch, ArrowError> {
+        let schema = batch.schema();
+        let mut others = schema.fields().iter().cloned().zip(batch.columns().iter().cloned());
+        let mut columns = columns.to_vec();
+        columns.sort_unstable();
+        let all = columns.iter().filter_map(|root| match lists.get(root) {
+            Some(array) => {
+                let field = self.schema().fields()[*root].clone();
+                Some((field, array.slice(first, batch.num_rows())))
+            }
+            None => others.next(),
+        });
+        let (fields, arrays): (Vec<FieldRef>, Vec<ArrayRef>) = all.unzip();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
+    }
+
+    /// Places of the named columns, or of all.
+    fn columns(&self, columns: &[&str]) -> Result<Vec<usize>, DatasetsError> {
         let schema = self.schema();
+        if columns.is_empty() {
+            return Ok((0..schema.fields().len()).collect());
+        }
         let newer = NEWER.iter().filter(|column| schema.index_of(column).is_ok());
-        let roots: Result<Vec<usize>, DatasetsError> = columns
+        columns
             .iter()
             .chain(newer)
             .map(|&column| {
@@ -219,8 +322,7 @@ impl<'a> Source<'a> {
                     found: schema.fields().iter().map(|field| field.name().clone()).collect(),
                 })
             })
-            .collect();
-        Ok(ProjectionMask::roots(self.builder.parquet_schema(), roots?))
+            .collect()
     }
 }
 
