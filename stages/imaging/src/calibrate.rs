@@ -252,9 +252,9 @@ mod tests {
 
     use super::*;
     use crate::noise::{
-        AreaRatio, Choppy, Correlation, Cube, EdgeDistort, Erase, ErodeDilate, FlipSquare, Fourier,
-        Fracture, GrfBoundary, Markov, MorphRater, Natural, Polygonize, Shift, Simulator, Speckle,
-        Swelling, Thickening, Thinning, test_masks::lungs,
+        Affine, AreaRatio, Choppy, Correlation, Cube, EdgeDistort, Erase, ErodeDilate, FlipSquare,
+        Fourier, Fracture, GrfBoundary, Markov, MorphRater, Natural, Polygonize, Shift, Simulator,
+        Speckle, Spiculation, Swelling, Thickening, Thinning, test_masks::lungs,
     };
     use datasets::Mask;
 
@@ -277,10 +277,12 @@ mod tests {
     #[test]
     fn every_simulator_reaches_both_levels_of_the_paper() {
         let masks = named_lungs(100);
-        let simulators: [&dyn Simulator; 19] = [
+        let simulators: [&dyn Simulator; 21] = [
             &AreaRatio::default(),
             &EdgeDistort::default(),
             &Fourier::default(),
+            &Spiculation::default(),
+            &Affine::default(),
             &GrfBoundary::default(),
             &Markov::default(),
             &Cube::default(),

@@ -227,8 +227,8 @@ mod tests {
 
     use datasets::{Mask, Spacing, mask};
     use imaging::noise::{
-        Correlation, Erase, ErodeDilate, FlipSquare, Fracture, MorphRater, Polygonize, RaterHabit,
-        Shift, Swelling, Thickening, Thinning,
+        Affine, Correlation, Erase, ErodeDilate, FlipSquare, Fracture, MorphRater, Polygonize,
+        RaterHabit, Shift, Spiculation, Swelling, Thickening, Thinning,
     };
 
     use super::*;
@@ -272,6 +272,8 @@ mod tests {
             (Thickening::default().wrap(), 1.0),
             (Swelling::default().wrap(), 7.0),
             (Fracture::default().wrap(), 1.5),
+            (Spiculation::default().wrap(), 4.0),
+            (Affine::default().wrap(), 0.4),
         ];
         for habit in [RaterHabit::Over, RaterHabit::Under, RaterHabit::Wrong, RaterHabit::Blank] {
             all.push((MorphRater { habit }.wrap(), 1.0));

@@ -1,4 +1,4 @@
-//! Simulated annotation sources: nineteen simulators, the first five of them the paper's, each a stage that finds its strength, and one
+//! Simulated annotation sources: twenty-one simulators, the first five of them the paper's, each a stage that finds its strength, and one
 //! stage that applies them.
 //!
 //! A simulator's stage calibrates on the training split and writes what [`apply::Apply`] needs into one part and the
@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 
 use engine::Registry;
 use imaging::noise::{
-    AreaRatio, Choppy, Correlation, Cube, EdgeDistort, Erase, ErodeDilate, FlipSquare, Fourier,
-    Fracture, GrfBoundary, Markov, MorphRater, Natural, Polygonize, Shift, Simulator, Speckle,
-    Swelling, Thickening, Thinning,
+    Affine, AreaRatio, Choppy, Correlation, Cube, EdgeDistort, Erase, ErodeDilate, FlipSquare,
+    Fourier, Fracture, GrfBoundary, Markov, MorphRater, Natural, Polygonize, Shift, Simulator,
+    Speckle, Spiculation, Swelling, Thickening, Thinning,
 };
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +93,12 @@ simulators! {
     /// The low frequencies of the outline are off.
     Fourier = "noise.fourier", version 1,
         "Calibrates random factors on the low frequencies of the outline.";
+    /// Spicules stand out.
+    Spiculation = "noise.spiculation", version 1,
+        "Calibrates the height of spicules at random places of the outline.";
+    /// The right shape in the wrong size, turned and misplaced.
+    Affine = "noise.affine", version 1,
+        "Calibrates random changes of the size, the direction and the place of the mask.";
     /// Too large or too small by a box of voxels.
     Cube = "noise.cube", version 1,
         "Calibrates random erosion or dilation by a cube.";

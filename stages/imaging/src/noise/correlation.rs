@@ -156,9 +156,9 @@ mod tests {
     use crate::{
         fusion::{NamedMask, TieRule, majority_vote},
         noise::{
-            AreaRatio, Choppy, Cube, EdgeDistort, ErodeDilate, FlipSquare, Fourier, Fracture,
-            GrfBoundary, Markov, MorphRater, Natural, Polygonize, Shift, Speckle, Swelling,
-            Thickening, Thinning,
+            Affine, AreaRatio, Choppy, Cube, EdgeDistort, ErodeDilate, FlipSquare, Fourier,
+            Fracture, GrfBoundary, Markov, MorphRater, Natural, Polygonize, Shift, Speckle,
+            Spiculation, Swelling, Thickening, Thinning,
             test_masks::{dice, lungs},
         },
     };
@@ -180,6 +180,8 @@ mod tests {
             (Box::new(AreaRatio::default()), 0.4, 0.0),
             (Box::new(EdgeDistort::default()), 3.0, 0.0),
             (Box::new(Fourier::default()), 0.8, 0.0),
+            (Box::new(Spiculation::default()), 6.0, 0.0),
+            (Box::new(Affine::default()), 0.5, 0.0),
             (Box::new(GrfBoundary::default()), 2.0, 0.0),
             (Box::new(Markov::default()), 60.0, 0.0),
             (Box::new(Cube::default()), 5.0, 0.0),

@@ -15,14 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
-    polygonize::{copy_part, plane_of, smooth_slices},
+    redraw::redraw,
 };
 use crate::{
     ImagingError,
-    components::{Components, Connectivity},
-    contour::{Contour, Point},
+    contour::Point,
     error::{check_option, check_spacing},
-    polygon::add_polygon,
 };
 
 /// Scales the low frequencies of each outline at random; the strength is the width `k` of the factors around 1.
@@ -83,34 +81,14 @@ impl Simulator for Fourier {
         if width <= 0.0 {
             return Noisy::unchanged(mask);
         }
-        let drawn = self.draw_slices(mask, width, draw.seed);
-        let mask = if mask.n_slices() > 1 { smooth_slices(&drawn) } else { drawn };
+        let mask = redraw(mask, self.smallest_component_px, |component, contour| {
+            Some(modulated(contour.points(), &self.factors(component, width, draw.seed)))
+        });
         Noisy { mask, params: vec![("width", width)], clamped: width < strength }
     }
 }
 
 impl Fourier {
-    /// Draws all parts of all components, slice by slice.
-    fn draw_slices(&self, mask: &Mask, width: f64, seed: u64) -> Mask {
-        let volume = Components::find(mask, Connectivity::Vertex);
-        let mut drawn = Mask::filled(mask.shape(), false);
-        for slice in 0..mask.n_slices() {
-            let plane = plane_of(mask, slice);
-            let parts = Components::find(&plane, Connectivity::Edge);
-            for (part, [_, row, column]) in parts.first_voxels().into_iter().enumerate() {
-                if parts.sizes()[part] < self.smallest_component_px {
-                    copy_part(&mut drawn, slice, &parts, part);
-                    continue;
-                }
-                let component = volume.at([slice, row, column]).expect("a pixel of the mask");
-                let contour = Contour::trace(&plane, 0, [row, column]);
-                let factors = self.factors(component, width, seed);
-                add_polygon(&mut drawn, slice, &modulated(contour.points(), &factors));
-            }
-        }
-        drawn
-    }
-
     /// What is added to 1 for the frequencies 1, -1, 2, -2 and so on of a component.
     fn factors(&self, component: usize, width: f64, seed: u64) -> Vec<(f64, f64)> {
         let mut stream = Stream::new(seed, "noise.fourier", &[&component.to_string()]);
@@ -170,7 +148,10 @@ fn coefficient(points: &[Point], places: &[(f64, f64)], frequency: f64) -> [f64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::test_masks::{dice, disc, lungs};
+    use crate::noise::{
+        redraw::plane_of,
+        test_masks::{dice, disc, lungs},
+    };
     use datasets::mask;
 
     fn draw(seed: u64) -> Draw {

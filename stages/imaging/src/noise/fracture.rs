@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale,
     medial_axis::{MedialAxis, neighbours, places},
-    polygonize::plane_of,
+    redraw::plane_of,
     shorter_side, voxels_near, within_slices,
 };
 use crate::{

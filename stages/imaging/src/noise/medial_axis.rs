@@ -8,7 +8,7 @@
 
 use datasets::{Grid, Mask};
 
-use super::polygonize::plane_of;
+use super::redraw::plane_of;
 use crate::{
     distance::{Border, squared_distance_to_background},
     zip::zip,

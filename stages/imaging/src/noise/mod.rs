@@ -7,6 +7,7 @@
 //!
 //! A new simulator is a new file with an implementation of [`Simulator`].
 
+mod affine;
 mod area_ratio;
 mod choppy;
 mod correlation;
@@ -23,12 +24,15 @@ mod medial_axis;
 mod morph_rater;
 mod natural;
 mod polygonize;
+mod redraw;
 mod shift;
 mod speckle;
+mod spiculation;
 mod swelling;
 mod thickening;
 mod thinning;
 
+pub use affine::Affine;
 pub use area_ratio::AreaRatio;
 pub use choppy::Choppy;
 pub use correlation::{Correlation, NoiseCase, NoiseSource, simulate};
@@ -46,6 +50,7 @@ pub use natural::Natural;
 pub use polygonize::Polygonize;
 pub use shift::{Direction, Shift};
 pub use speckle::Speckle;
+pub use spiculation::Spiculation;
 pub use swelling::Swelling;
 pub use thickening::Thickening;
 pub use thinning::Thinning;

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::{
         components::{Components, Connectivity},
-        noise::{polygonize::plane_of, test_masks::lungs},
+        noise::{redraw::plane_of, test_masks::lungs},
     };
     use datasets::mask;
 

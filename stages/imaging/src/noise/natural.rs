@@ -13,15 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale,
-    polygonize::{copy_part, plane_of, smooth_slices},
+    redraw::{middle_of, redraw},
     shorter_side,
 };
 use crate::{
     ImagingError,
-    components::{Components, Connectivity},
-    contour::{Contour, Point},
+    contour::Point,
     error::{check_option, check_spacing},
-    polygon::add_polygon,
     spline::closed_spline,
 };
 
@@ -79,34 +77,15 @@ impl Simulator for Natural {
         if strength <= 0.0 {
             return Noisy::unchanged(mask);
         }
-        let drawn = self.draw_slices(mask, strength / spacing[2], draw.seed);
-        let mask = if mask.n_slices() > 1 { smooth_slices(&drawn) } else { drawn };
+        let sd_px = strength / spacing[2];
+        let mask = redraw(mask, self.smallest_component_px, |component, contour| {
+            Some(moved(contour.points(), &self.moves(component, sd_px, draw.seed)))
+        });
         Noisy { mask, params: vec![("sd", strength)], clamped: false }
     }
 }
 
 impl Natural {
-    /// Draws all parts of all components, slice by slice.
-    fn draw_slices(&self, mask: &Mask, sd_px: f64, seed: u64) -> Mask {
-        let volume = Components::find(mask, Connectivity::Vertex);
-        let mut drawn = Mask::filled(mask.shape(), false);
-        for slice in 0..mask.n_slices() {
-            let plane = plane_of(mask, slice);
-            let parts = Components::find(&plane, Connectivity::Edge);
-            for (part, [_, row, column]) in parts.first_voxels().into_iter().enumerate() {
-                if parts.sizes()[part] < self.smallest_component_px {
-                    copy_part(&mut drawn, slice, &parts, part);
-                    continue;
-                }
-                let component = volume.at([slice, row, column]).expect("a pixel of the mask");
-                let moves = self.moves(component, sd_px, seed);
-                let contour = Contour::trace(&plane, 0, [row, column]);
-                add_polygon(&mut drawn, slice, &moved(contour.points(), &moves));
-            }
-        }
-        drawn
-    }
-
     /// How far the outline of a component moves inwards, at equal steps along it.
     fn moves(&self, component: usize, sd_px: f64, seed: u64) -> Vec<f64> {
         let mut stream = Stream::new(seed, "noise.natural", &[&component.to_string()]);
@@ -133,11 +112,7 @@ fn at(samples: &[f64], fraction: f64) -> f64 {
 
 /// Moves the points of a closed line towards the middle of its box.
 fn moved(points: &[Point], moves: &[f64]) -> Vec<Point> {
-    let middle = [0, 1].map(|axis: usize| {
-        let places = points.iter().map(|point| point[axis]);
-        let low = places.clone().fold(f64::INFINITY, f64::min);
-        0.5 * (low + places.fold(f64::NEG_INFINITY, f64::max))
-    });
+    let middle = middle_of(points);
     let n_points = points.len() as f64;
     let point = |(n, &[row, column]): (usize, &Point)| {
         let [down, right] = [row - middle[0], column - middle[1]];
@@ -151,7 +126,11 @@ fn moved(points: &[Point], moves: &[f64]) -> Vec<Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::test_masks::{dice, disc, lungs};
+    use crate::noise::{
+        redraw::plane_of,
+        test_masks::{dice, disc, lungs},
+    };
+    use crate::{contour::Contour, polygon::add_polygon};
     use datasets::mask;
 
     fn noisy(mask: &Mask, sd: f64, seed: u64) -> Mask {

@@ -6,21 +6,17 @@
 //! from a stream for each component, and more points keep the places of the fewer.
 //! Cost: the contours, and `points * 32` vertices of filling for each component.
 
+use std::collections::BTreeMap;
+
 use datasets::{Mask, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
     Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
+    redraw::redraw,
 };
-use crate::{
-    ImagingError,
-    components::{Components, Connectivity},
-    contour::{Contour, Point},
-    error::check_spacing,
-    polygon::add_polygon,
-    spline::closed_spline,
-};
+use crate::{ImagingError, contour::Point, error::check_spacing, spline::closed_spline};
 
 /// A closed spline needs this many points.
 const FEWEST_POINTS: f64 = 3.0;
@@ -82,39 +78,23 @@ impl Simulator for Polygonize {
         let mixed = allowed.floor() + f64::from(u8::from(draw.uniforms[0] < allowed.fract()));
         // The cast saturates: infinitely many points are more than any contour has.
         let n_points = mixed as usize;
-        let drawn = self.draw_slices(mask, n_points, draw.seed);
-        let mask = if mask.n_slices() > 1 { smooth_slices(&drawn) } else { drawn };
+        let mask = self.redrawn(mask, n_points, draw.seed);
         Noisy { mask, params: vec![("points", mixed)], clamped: allowed > strength }
     }
 }
 
 impl Polygonize {
-    /// Draws all parts of all components, slice by slice.
-    fn draw_slices(&self, mask: &Mask, n_points: usize, seed: u64) -> Mask {
-        let volume = Components::find(mask, Connectivity::Vertex);
-        let mut places: Vec<Option<Vec<f64>>> = vec![None; volume.len()];
-        let mut drawn = Mask::filled(mask.shape(), false);
-        for slice in 0..mask.n_slices() {
-            let plane = plane_of(mask, slice);
-            let parts = Components::find(&plane, Connectivity::Edge);
-            for (part, [_, row, column]) in parts.first_voxels().into_iter().enumerate() {
-                let first = [row, column];
-                let contour = Contour::trace(&plane, 0, first);
-                if parts.sizes()[part] < self.smallest_component_px
-                    || contour.points().len() < n_points
-                {
-                    copy_part(&mut drawn, slice, &parts, part);
-                    continue;
-                }
-                let component = volume.at([slice, row, column]).expect("a pixel of the mask");
-                let places = places[component]
-                    .get_or_insert_with(|| sorted_places(seed, component, n_points));
-                let points: Vec<Point> = places.iter().map(|&place| contour.at(place)).collect();
-                let curve = closed_spline(&points).expect("at least three points were drawn");
-                add_polygon(&mut drawn, slice, &curve);
+    fn redrawn(&self, mask: &Mask, n_points: usize, seed: u64) -> Mask {
+        let mut places: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
+        redraw(mask, self.smallest_component_px, |component, contour| {
+            if contour.points().len() < n_points {
+                return None;
             }
-        }
-        drawn
+            let sorted = || sorted_places(seed, component, n_points);
+            let places = places.entry(component).or_insert_with(sorted);
+            let points: Vec<Point> = places.iter().map(|&place| contour.at(place)).collect();
+            Some(closed_spline(&points).expect("at least three points were drawn"))
+        })
     }
 }
 
@@ -126,42 +106,13 @@ fn sorted_places(seed: u64, component: usize, n_points: usize) -> Vec<f64> {
     places
 }
 
-/// One slice as a mask of its own.
-pub(super) fn plane_of(mask: &Mask, slice: usize) -> Mask {
-    let [_, n_rows, n_columns] = mask.shape();
-    let size = n_rows * n_columns;
-    let values = mask.values()[slice * size..(slice + 1) * size].to_vec();
-    Mask::new([1, n_rows, n_columns], values).expect("as many values as a slice")
-}
-
-/// Adds a component to a slice as it is.
-pub(super) fn copy_part(drawn: &mut Mask, slice: usize, parts: &Components, part: usize) {
-    let start = drawn.index([slice, 0, 0]);
-    for pixels in parts.ranges(part) {
-        drawn.values_mut()[start..][pixels].fill(true);
-    }
-}
-
-/// Majority of each voxel and its neighbours in the slices before and after; the outer slices count twice at the ends.
-pub(super) fn smooth_slices(mask: &Mask) -> Mask {
-    let last = mask.n_slices() - 1;
-    let size = mask.n_rows() * mask.n_columns();
-    let plane = |slice: usize| &mask.values()[slice * size..(slice + 1) * size];
-    let mut values = Vec::with_capacity(mask.values().len());
-    for slice in 0..=last {
-        let (before, here, after) =
-            (plane(slice.saturating_sub(1)), plane(slice), plane((slice + 1).min(last)));
-        for ((&before, &here), &after) in before.iter().zip(here).zip(after) {
-            values.push(before & here | here & after | before & after);
-        }
-    }
-    Mask::new(mask.shape(), values).expect("as many values as the mask")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::test_masks::{dice, disc, lungs};
+    use crate::noise::{
+        redraw::plane_of,
+        test_masks::{dice, disc, lungs},
+    };
     use datasets::mask;
 
     fn draw(seed: u64) -> Draw {

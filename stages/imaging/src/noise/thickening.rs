@@ -63,7 +63,7 @@ impl Simulator for Thickening {
 mod tests {
     use super::*;
     use crate::noise::{
-        polygonize::plane_of,
+        redraw::plane_of,
         test_masks::{disc, vectors},
     };
     use datasets::mask;

@@ -65,7 +65,7 @@ impl Simulator for Thinning {
 mod tests {
     use super::*;
     use crate::noise::{
-        polygonize::plane_of,
+        redraw::plane_of,
         test_masks::{disc, vectors},
     };
     use datasets::mask;
