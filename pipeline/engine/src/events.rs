@@ -27,6 +27,11 @@ pub enum Event {
         /// Units to run: shards, or 1.
         units: usize,
     },
+    /// A cell that runs per shard has nothing to do, because what it reads has no shards.
+    Empty {
+        /// The cell.
+        cell: String,
+    },
     /// A stored file of a cell was lost after the cell was looked up: it is built once more, and what needs it waits.
     Lost {
         /// The cell.

@@ -96,6 +96,10 @@ impl Narration {
                     format!("{cell}{shard}: {class}; this was try {tries}, and there is another");
                 vec![(Label::Warning, text)]
             }
+            Event::Empty { cell } => {
+                let text = format!("{cell} has nothing to do: what it reads has no shards");
+                vec![(Label::Warning, text)]
+            }
             Event::Lost { cell, message } => {
                 self.ended = self.ended.saturating_sub(1);
                 vec![(Label::Warning, format!("{cell} is built once more: {message}"))]

@@ -1,5 +1,7 @@
 //! The thread that decides: what is fresh, what must wait, what starts next.
 
+mod lost;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -25,7 +27,7 @@ use crate::{
     live::{Heart, LiveCell},
     log::Log,
     policy::{FailureClass, Need},
-    resolve::{Known, LastBuild, Resolver, Scope, Stale, Step, Unbound, Unit},
+    resolve::{Known, LastBuild, Resolver, Scope, Stale, Step, Unit},
     store::{Lookup, Outputs},
     trace::{Bar, Trace},
 };
@@ -311,6 +313,10 @@ impl<'a> Coordinator<'a> {
             return self.failed(index, error);
         }
         if missing.is_empty() {
+            if open.n_found == 0 {
+                let cell = self.cell(index).name.clone();
+                (self.observe)(Event::Empty { cell });
+            }
             if let Err(error) = self.close(index, open) {
                 self.failed(index, error);
             }
@@ -480,53 +486,6 @@ impl<'a> Coordinator<'a> {
         let job = Job { cell: index, unit, action, bound, need, gpus, program };
         self.jobs.send(job).expect("workers live as long as the coordinator sends jobs");
         Ok(())
-    }
-
-    /// Has a cell built once more whose result was lost since it was looked up; the unit that needs it waits.
-    fn rewind(&mut self, place: Place, unit: Unit, unbound: Unbound) -> Result<(), RunError> {
-        let Unbound { producer, blob, error } = unbound;
-        if !self.again.contains_key(&producer) {
-            let before = self.known[producer].clone().filter(|_| error.is_lost());
-            let Some(before) = before.filter(|_| self.lost.insert((producer, blob))) else {
-                return Err(error.into());
-            };
-            let (cell, message) = (self.cell(producer).name.clone(), error.to_string());
-            (self.observe)(Event::Lost { cell, message });
-            self.outcomes.remove(&producer);
-            self.again.insert(producer, before);
-            // Its records name the lost file, so they are misses now.
-            self.resolvable.insert(producer);
-        }
-        self.blocked.entry(producer).or_default().push((place, unit));
-        Ok(())
-    }
-
-    /// Lets go on what waited for a cell that was built once more.
-    fn rebuilt(&mut self, producer: usize, before: &Outputs) {
-        let blocked = self.blocked.remove(&producer).unwrap_or_default();
-        let now = self.known[producer].clone().unwrap_or_default();
-        let same = before
-            .iter()
-            .all(|(port, stored)| now.get(port).is_some_and(|now| now.digest == stored.digest));
-        if !same {
-            // Keys of others were made from what it gave before: the next run makes new ones.
-            let cells: BTreeSet<usize> = blocked.iter().map(|(place, _)| place.0).collect();
-            for index in cells {
-                let cell = self.cell(producer);
-                let (cell, stage) = (cell.name.clone(), cell.stage.name());
-                self.failed(index, RunError::NotTheSame { cell, stage });
-            }
-            return;
-        }
-        // Equal contents may lie in other files.
-        for reader in self.readers[producer].clone() {
-            let Some(open) = self.open.get_mut(&reader) else { continue };
-            match self.resolver.prepare(reader, &self.known) {
-                Ok(prepared) => open.stale.prepared = prepared,
-                Err(error) => self.failed(reader, error.into()),
-            }
-        }
-        self.ready.extend(blocked);
     }
 
     fn unit_done(&mut self, done: Done) {

@@ -442,3 +442,18 @@ fn records_of_another_format_are_replaced() {
     assert!(told.iter().all(|note| note.contains("format 1, this program writes")), "{told:?}");
     assert_eq!(toy.run(&[]).built, 0);
 }
+
+#[test]
+fn a_cell_that_has_no_shards_to_read_says_so() {
+    let toy = Toy::new();
+    let (experiment, mut empty) = (toy.load(TOY, &["words.words=[]"]), Vec::new());
+    let never = AtomicBool::new(false);
+    let report = run_watched(&experiment, &toy.store(), &never, &mut |event| {
+        if let Event::Empty { cell } = event {
+            empty.push(cell);
+        }
+    });
+    empty.sort();
+    assert_eq!(empty, ["once", "thrice", "twice"]);
+    assert_eq!(report.unwrap().cells.len(), 5);
+}
