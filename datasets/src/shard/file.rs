@@ -292,8 +292,6 @@ impl<'a> Source<'a> {
     ) -> Result<RecordBatch, ArrowError> {
         let schema = batch.schema();
         let mut others = schema.fields().iter().cloned().zip(batch.columns().iter().cloned());
-        let mut columns = columns.to_vec();
-        columns.sort_unstable();
         let all = columns.iter().filter_map(|root| match lists.get(root) {
             Some(array) => {
                 let field = self.schema().fields()[*root].clone();
@@ -305,24 +303,24 @@ impl<'a> Source<'a> {
         RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)
     }
 
-    /// Places of the named columns, or of all.
+    /// Places of the named columns, or of all, in the order of the file.
     fn columns(&self, columns: &[&str]) -> Result<Vec<usize>, DatasetsError> {
         let schema = self.schema();
         if columns.is_empty() {
             return Ok((0..schema.fields().len()).collect());
         }
         let newer = NEWER.iter().filter(|column| schema.index_of(column).is_ok());
-        columns
-            .iter()
-            .chain(newer)
-            .map(|&column| {
-                schema.index_of(column).map_err(|_| DatasetsError::MissingColumn {
-                    path: self.path.to_owned(),
-                    column: column.to_owned(),
-                    found: schema.fields().iter().map(|field| field.name().clone()).collect(),
-                })
+        let place = |&column: &&str| {
+            schema.index_of(column).map_err(|_| DatasetsError::MissingColumn {
+                path: self.path.to_owned(),
+                column: column.to_owned(),
+                found: schema.fields().iter().map(|field| field.name().clone()).collect(),
             })
-            .collect()
+        };
+        let mut places =
+            columns.iter().chain(newer).map(place).collect::<Result<Vec<usize>, _>>()?;
+        places.sort_unstable();
+        Ok(places)
     }
 }
 
