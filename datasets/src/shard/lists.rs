@@ -386,6 +386,35 @@ mod tests {
         }
     }
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// Whatever a page holds, it is understood or refused, and no list is longer than its values are many.
+        #[test]
+        fn pages_of_any_bytes_are_lists_or_errors(
+            [beginnings, depths, rest] in prop::array::uniform3(
+                prop::collection::vec(prop_oneof![3 => 0_u8..5, 1 => any::<u8>()], 0..20),
+            ),
+            n in 0_usize..200,
+            deepest in 1_u8..3,
+        ) {
+            let mut lists = Lists { rows: 1..9, lengths: Vec::new(), n_begun: 0, deepest };
+            let runs = (Runs::of(&beginnings, 1, n), Runs::of(&depths, deepest.ilog2() + 1, n));
+            let Ok((wanted, n_values)) = lists.add(runs.0, runs.1) else { return Ok(()) };
+            prop_assert!(wanted.end <= n_values && n_values <= n);
+            prop_assert_eq!(wanted.len(), lists.lengths.iter().flatten().sum::<usize>());
+            for (mut values, encoding) in [
+                (Values::Numbers(Vec::new()), Encoding::PLAIN),
+                (Values::Numbers(Vec::new()), Encoding::BYTE_STREAM_SPLIT),
+                (Values::Bits(BooleanBufferBuilder::new(0)), Encoding::PLAIN),
+            ] {
+                if values.add(&rest, encoding, wanted.clone(), n_values).is_ok() {
+                    prop_assert_eq!(values.array().len(), wanted.len());
+                }
+            }
+        }
+    }
+
     #[test]
     fn other_ways_of_storing_are_left_to_arrow() {
         let batch = columns(&[Some(3), None, Some(0), Some(9)]);
