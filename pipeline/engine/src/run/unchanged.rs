@@ -7,12 +7,13 @@
 //! looking every key up, which must give what it gave. Where one of them differs, or one of the look-ups would need more
 //! than [what is recalled](crate::recall), nothing of it is used.
 
-use std::{path::PathBuf, time::Instant};
+use std::{collections::BTreeMap, path::PathBuf, time::Instant};
 
 use serde_json::Value;
 
 use super::{CellReport, Finished, Outcome, RunReport, claim_run, end};
 use crate::{
+    action::Action,
     compact::{Reader, Writer},
     config::{Override, Roots},
     digest::Digest,
@@ -22,13 +23,13 @@ use crate::{
     live::Heart,
     recall::Recall,
     registry::Registry,
-    stage::{DynStage, External, Resolved},
+    stage::{DynStage, External},
     store::{Store, Stored},
     trace::Trace,
 };
 
 /// Kind and version of the file.
-const KIND: &str = "graph 1";
+const KIND: &str = "graph 2";
 
 /// A cell that was fresh, by its name, its stage and its key, with the digests of its outputs' lists.
 struct Kept {
@@ -127,12 +128,17 @@ fn written(
     source.write(&mut writer)?;
     writer.text(&experiment.name);
     writer.text(&experiment.resolved);
-    let looks = |cell: &&Cell| cell.externals.is_some() || cell.config.environment.is_some();
-    writer.number(experiment.cells.iter().filter(looks).count() as u64);
-    for cell in experiment.cells.iter().filter(looks) {
+    let cells = experiment.cells.iter().zip(&report.cells);
+    let looks = |(cell, _): &(&Cell, &CellReport)| {
+        cell.externals.is_some() || cell.config.environment.is_some()
+    };
+    writer.number(cells.clone().filter(looks).count() as u64);
+    for (cell, found) in cells.filter(looks) {
         writer.text(cell.stage.name());
         writer.text(&cell.config.full.to_string());
-        writer.digest(&seen(&cell.config, cell.externals.as_deref(), store)?);
+        // A file outside may be another by now: the key was made with what the record of it says.
+        let Action { environment, externals, .. } = store.action(found.key.as_ref()?)?;
+        writer.digest(&seen(&environment, &externals)?);
     }
     for cell in &report.cells {
         writer.text(&cell.cell);
@@ -145,16 +151,11 @@ fn written(
 }
 
 /// Digest of what a stage sees outside: facts of the machine, and the names and contents of files.
-fn seen(config: &Resolved, externals: Option<&[External]>, store: &Store) -> Option<Digest> {
-    let file = |external: &External| {
-        let digest = store.memo().digest(&external.path).ok()?;
-        Some((external.name.clone(), digest))
-    };
-    let files = match externals {
-        None => None,
-        Some(files) => Some(files.iter().map(file).collect::<Option<Vec<_>>>()?),
-    };
-    Some(Digest::of(&serde_json::to_vec(&(&config.environment, files)).ok()?))
+fn seen(
+    environment: &BTreeMap<String, String>,
+    externals: &BTreeMap<String, Digest>,
+) -> Option<Digest> {
+    Some(Digest::of(&serde_json::to_vec(&(environment, externals)).ok()?))
 }
 
 impl Graph {
@@ -184,8 +185,10 @@ impl Graph {
             let own = stage.with_ports(&outside.config, registry).ok()?;
             let stage: &dyn DynStage = own.as_deref().unwrap_or(&**stage);
             let config = stage.resolve(&outside.config).ok()?;
-            let externals = stage.externals(&config, &roots.project).ok()?;
-            seen(&config, externals.as_deref(), store)
+            let externals = stage.externals(&config, &roots.project).ok()?.unwrap_or_default();
+            let content = |External { name, path }| Some((name, store.memo().digest(&path).ok()?));
+            let externals = externals.into_iter().map(content).collect::<Option<_>>()?;
+            seen(&config.environment.unwrap_or_default(), &externals)
         };
         self.outside.iter().all(|outside| now(outside) == Some(outside.seen))
     }
@@ -195,12 +198,12 @@ impl Graph {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 
-    use std::fs;
+    use std::{fs, sync::atomic::AtomicBool};
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::toy::{TOY, Toy, next_stamp, registry, run_quietly, walk};
+    use crate::toy::{TOY, Toy, next_stamp, registry, run_quietly, run_watched, walk};
 
     #[derive(Clone, Copy, Debug, PartialEq)]
     enum Change {
@@ -395,5 +398,26 @@ mod tests {
         let crate::store::Lookup::Hit(_) = recall.look_up(&key) else { unreachable!("just made") };
         recall.save();
         assert!(project.fast().is_none());
+    }
+
+    /// The key of a cell is made before its run ends: what is kept is what the key was made with.
+    #[test]
+    fn a_file_that_changes_during_the_run_is_a_change() {
+        let project = Project::new();
+        project.slow();
+        next_stamp(project.store.root());
+        let experiment = Experiment::load("toy.toml", &[], &project.roots(), &registry()).unwrap();
+        let mut found = false;
+        let mut change = |event: Event| {
+            if matches!(event, Event::Fresh { cell } if cell == "count") {
+                project.change(Change::Script, 1);
+                found = true;
+            }
+        };
+        run_watched(&experiment, &project.store, &AtomicBool::new(false), &mut change).unwrap();
+        assert!(found);
+        next_stamp(project.store.root());
+        assert!(project.fast().is_none());
+        assert_eq!(project.slow().built, 1);
     }
 }
