@@ -14,15 +14,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, check_strength,
+    Draw, NoiseOption, Noisy, Simulator, StrengthScale,
     redraw::{middle_of, redraw},
     share_scale,
 };
-use crate::{
-    ImagingError,
-    contour::Point,
-    error::{check_option, check_spacing},
-};
+use crate::contour::Point;
 
 /// Strength above which a side could shrink to less than nothing.
 const MOST: f64 = 1.9;
@@ -67,16 +63,15 @@ impl Simulator for Affine {
         [0.0, MOST]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_option(self.name(), "turn_degrees", self.turn_degrees, [0.0, 360.0])?;
-        check_option(self.name(), "move_sides", self.move_sides, [0.0, 10.0])?;
-        check_strength(self.name(), strength, [0.0, 100.0])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![
+            ("turn_degrees", self.turn_degrees, [0.0, 360.0]),
+            ("move_sides", self.move_sides, [0.0, 10.0]),
+        ]
+    }
+
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, 100.0]
     }
 
     fn apply(&self, mask: &Mask, _spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {
@@ -137,15 +132,8 @@ impl Change {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::{
-        redraw::plane_of,
-        test_masks::{dice, disc, lungs},
-    };
+    use crate::noise::test_masks::{check_cylinder, dice, draw, lungs};
     use datasets::mask;
-
-    fn draw(seed: u64) -> Draw {
-        Draw { uniforms: [0.5; 4], seed }
-    }
 
     fn noisy(mask: &Mask, width: f64, seed: u64) -> Mask {
         Affine::default().apply(mask, [1.0; 3], width, &draw(seed)).mask
@@ -193,10 +181,7 @@ mod tests {
 
     #[test]
     fn slices_of_a_cylinder_stay_alike_and_small_parts_are_copied() {
-        let flat = disc(32, [16.0, 16.0], 8.0);
-        let cylinder = Mask::from_fn([5, 32, 32], |[_, row, column]| flat.get([0, row, column]));
-        let found = noisy(&cylinder, 0.5, 2);
-        assert!((0..5).all(|slice| plane_of(&found, slice) == noisy(&flat, 0.5, 2)));
+        check_cylinder(8.0, |clean| noisy(clean, 0.5, 2));
         let small = mask!["# # . .", "# # . .", ". . . #", ". . . ."];
         assert_eq!(noisy(&small, 1.0, 3), small);
         let empty = mask![". ."];

@@ -11,13 +11,9 @@ use datasets::{Grid, Mask};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
-};
+use super::{Draw, NoiseOption, Noisy, Simulator, StrengthScale, share_scale};
 use crate::{
-    ImagingError,
     distance::{Border, squared_distance, squared_distance_to_background},
-    error::{check_option, check_spacing},
     zip::zip,
 };
 
@@ -58,27 +54,22 @@ impl Simulator for AreaRatio {
     }
 
     fn scale(&self) -> StrengthScale {
-        StrengthScale {
-            unit: StrengthUnit::Share,
-            steps: StrengthSteps::Continuous(1e-3),
-            noise_grows: NoiseGrows::WithStrength,
-        }
+        share_scale()
     }
 
     fn bracket(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
         [0.0, 1.0]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_option(self.name(), "noisy_probability", self.noisy_probability, [0.0, 1.0])?;
-        check_option(self.name(), "largest_rotation", self.largest_rotation, [0.0, 180.0])?;
-        check_strength(self.name(), strength, [0.0, 1.0])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![
+            ("noisy_probability", self.noisy_probability, [0.0, 1.0]),
+            ("largest_rotation", self.largest_rotation, [0.0, 180.0]),
+        ]
+    }
+
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, 1.0]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {

@@ -10,8 +10,7 @@ use datasets::{Mask, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale};
-use crate::{ImagingError, error::check_spacing};
+use super::{Draw, Noisy, Simulator, StrengthScale, StrengthSteps, length_scale};
 
 /// Moves both ends of every run of foreground along columns; the strength is the standard deviation in the unit of the
 /// spacing.
@@ -37,16 +36,6 @@ impl Simulator for Choppy {
 
     fn bracket(&self, shape: [usize; 3], spacing: [f64; 3]) -> [f64; 2] {
         [0.0, 0.5 * shape[2] as f64 * spacing[2]]
-    }
-
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_strength(self.name(), strength, [0.0, f64::MAX])
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {

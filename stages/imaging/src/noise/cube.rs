@@ -12,12 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale,
-    shorter_side, to_voxels,
-};
-use crate::{
-    ImagingError,
-    error::{check_option, check_spacing},
+    Draw, NoiseOption, Noisy, Simulator, StrengthScale, StrengthSteps, length_scale, shorter_side,
+    to_voxels,
 };
 
 /// Erosion never leaves less than this share of the volume.
@@ -60,16 +56,11 @@ impl Simulator for Cube {
         [0.0, 0.5 * shorter_side(shape, spacing)]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_option(self.name(), "noisy_probability", self.noisy_probability, [0.0, 1.0])?;
-        check_option(self.name(), "dilate_probability", self.dilate_probability, [0.0, 1.0])?;
-        check_strength(self.name(), strength, [0.0, f64::MAX])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![
+            ("noisy_probability", self.noisy_probability, [0.0, 1.0]),
+            ("dilate_probability", self.dilate_probability, [0.0, 1.0]),
+        ]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {

@@ -11,13 +11,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength,
-    erode_dilate::erode_at_most, length_scale, shorter_side,
+    Draw, NoiseOption, Noisy, Simulator, StrengthScale, StrengthSteps, erode_dilate::erode_at_most,
+    length_scale, shorter_side,
 };
 use crate::{
-    ImagingError,
     distance::Border,
-    error::{check_option, check_spacing},
     morphology::{dilate, surface},
     zip::zip,
 };
@@ -60,18 +58,12 @@ impl Simulator for EdgeDistort {
         [0.0, 0.25 * shorter_side(shape, spacing)]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        let (name, rest) = (self.name(), 1.0 - self.dilate_probability);
-        check_option(name, "dilate_probability", self.dilate_probability, [0.0, 1.0])?;
-        check_option(name, "erode_probability", self.erode_probability, [0.0, rest])?;
-        check_option(name, "edge_share", self.edge_share, [0.0, 1.0])?;
-        check_strength(name, strength, [0.0, f64::MAX])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![
+            ("dilate_probability", self.dilate_probability, [0.0, 1.0]),
+            ("erode_probability", self.erode_probability, [0.0, 1.0 - self.dilate_probability]),
+            ("edge_share", self.edge_share, [0.0, 1.0]),
+        ]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {

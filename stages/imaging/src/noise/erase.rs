@@ -7,13 +7,9 @@ use datasets::Mask;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
-};
+use super::{Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit};
 use crate::{
-    ImagingError,
     components::{Components, Connectivity},
-    error::check_spacing,
     morphology::BoundingBox,
 };
 
@@ -70,14 +66,8 @@ impl Simulator for Erase {
         [0.0, 1.0]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_strength(self.name(), strength, [0.0, 1.0])
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, 1.0]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {
@@ -153,7 +143,7 @@ fn without_half(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::test_masks::dice;
+    use crate::{ImagingError, noise::test_masks::dice};
     use datasets::mask;
 
     fn draw(whether: f64, which: f64) -> Draw {

@@ -10,13 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale,
-    shorter_side,
+    Draw, NoiseOption, Noisy, Simulator, StrengthScale, StrengthSteps, length_scale, shorter_side,
 };
 use crate::{
-    ImagingError,
     distance::{Border, squared_distance_to_background},
-    error::{check_option, check_spacing},
     morphology::{dilate, erode},
     zip::zip,
 };
@@ -60,15 +57,8 @@ impl Simulator for ErodeDilate {
         [0.0, 0.25 * shorter_side(shape, spacing)]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_option(self.name(), "dilate_probability", self.dilate_probability, [0.0, 1.0])?;
-        check_strength(self.name(), strength, [0.0, f64::MAX])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![("dilate_probability", self.dilate_probability, [0.0, 1.0])]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {
@@ -113,7 +103,10 @@ pub(super) fn erode_at_most(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::test_masks::{dice, disc};
+    use crate::{
+        ImagingError,
+        noise::test_masks::{dice, disc},
+    };
     use datasets::mask;
 
     const DILATE: Draw = Draw { uniforms: [0.0; 4], seed: 0 };

@@ -8,10 +8,8 @@ use datasets::Mask;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale, to_voxels,
-};
-use crate::{ImagingError, error::check_spacing};
+use super::{Draw, Noisy, Simulator, StrengthScale, StrengthSteps, length_scale, to_voxels};
+use crate::ImagingError;
 
 /// Where the square may lie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -63,14 +61,12 @@ impl Simulator for FlipSquare {
         [0.0, if longest.is_finite() { longest.floor() } else { 0.0 }]
     }
 
-    fn check(
+    fn fits(
         &self,
         strength: f64,
         shape: [usize; 3],
         spacing: [f64; 3],
     ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_strength(self.name(), strength, [0.0, f64::MAX])?;
         for axis in (0..3).filter(|&axis| shape[axis] > 1) {
             let side_px = to_voxels(strength, spacing[axis]);
             if side_px >= shape[axis] {

@@ -13,15 +13,8 @@ use datasets::{Mask, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
-    redraw::redraw,
-};
-use crate::{
-    ImagingError,
-    contour::Point,
-    error::{check_option, check_spacing},
-};
+use super::{Draw, NoiseOption, Noisy, Simulator, StrengthScale, redraw::redraw, share_scale};
+use crate::contour::Point;
 
 /// Scales the low frequencies of each outline at random; the strength is the width `k` of the factors around 1.
 ///
@@ -54,26 +47,19 @@ impl Simulator for Fourier {
     }
 
     fn scale(&self) -> StrengthScale {
-        StrengthScale {
-            unit: StrengthUnit::Share,
-            steps: StrengthSteps::Continuous(1e-3),
-            noise_grows: NoiseGrows::WithStrength,
-        }
+        share_scale()
     }
 
     fn bracket(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
         [0.0, 4.0]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_option(self.name(), "n_frequencies", f64::from(self.n_frequencies), [1.0, 1000.0])?;
-        check_strength(self.name(), strength, [0.0, 100.0])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![("n_frequencies", f64::from(self.n_frequencies), [1.0, 1000.0])]
+    }
+
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, 100.0]
     }
 
     fn apply(&self, mask: &Mask, _spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {
@@ -148,15 +134,8 @@ fn coefficient(points: &[Point], places: &[(f64, f64)], frequency: f64) -> [f64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::{
-        redraw::plane_of,
-        test_masks::{dice, disc, lungs},
-    };
+    use crate::noise::test_masks::{check_cylinder, dice, draw, lungs};
     use datasets::mask;
-
-    fn draw(seed: u64) -> Draw {
-        Draw { uniforms: [0.5; 4], seed }
-    }
 
     fn noisy(mask: &Mask, width: f64, seed: u64) -> Mask {
         Fourier::default().apply(mask, [1.0; 3], width, &draw(seed)).mask
@@ -211,10 +190,7 @@ mod tests {
 
     #[test]
     fn slices_of_a_cylinder_stay_alike_and_options_are_checked() {
-        let flat = disc(32, [16.0, 16.0], 10.0);
-        let cylinder = Mask::from_fn([5, 32, 32], |[_, row, column]| flat.get([0, row, column]));
-        let found = noisy(&cylinder, 0.8, 2);
-        assert!((0..5).all(|slice| plane_of(&found, slice) == noisy(&flat, 0.8, 2)));
+        check_cylinder(10.0, |clean| noisy(clean, 0.8, 2));
         let wrong = Fourier { n_frequencies: 0, ..Fourier::default() };
         assert!(wrong.check(1.0, [1, 9, 9], [1.0; 3]).is_err());
         assert!(Fourier::default().check(-1.0, [1, 9, 9], [1.0; 3]).is_err());

@@ -13,17 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale,
+    Draw, NoiseOption, Noisy, Simulator, StrengthScale, StrengthSteps, length_scale,
     medial_axis::{MedialAxis, neighbours, places},
     redraw::plane_of,
     shorter_side, voxels_near, within_slices,
 };
-use crate::{
-    ImagingError,
-    error::{check_option, check_spacing},
-    morphology::dilate,
-    zip::zip,
-};
+use crate::{morphology::dilate, zip::zip};
 
 /// How thick the published cuts are, in pixels.
 pub(super) const THICKNESS_PX: f64 = 1.5;
@@ -70,16 +65,11 @@ impl Simulator for Fracture {
         [0.0, shorter_side(shape, spacing)]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_option(self.name(), "n_cuts", self.n_cuts as f64, [1.0, 1000.0])?;
-        check_option(self.name(), "prune_px", self.prune_px, [0.0, 1000.0])?;
-        check_strength(self.name(), strength, [0.0, f64::MAX])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![
+            ("n_cuts", self.n_cuts as f64, [1.0, 1000.0]),
+            ("prune_px", self.prune_px, [0.0, 1000.0]),
+        ]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {

@@ -10,15 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale,
-    shorter_side,
+    Draw, NoiseOption, Noisy, Simulator, StrengthScale, StrengthSteps, length_scale, shorter_side,
 };
-use crate::{
-    ImagingError,
-    error::{check_option, check_spacing},
-    fusion::signed_distance,
-    zip::zip,
-};
+use crate::{fusion::signed_distance, zip::zip};
 
 /// Lattice nodes beyond the image, and how far a node reaches, in lattice steps.
 const REACH: f64 = 4.0;
@@ -63,23 +57,13 @@ impl Simulator for GrfBoundary {
         [0.0, 0.5 * shorter_side(shape, spacing)]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
+    fn options(&self, shape: [usize; 3], spacing: [f64; 3]) -> Vec<NoiseOption> {
         let longest = (0..3).map(|axis| shape[axis] as f64 * spacing[axis]).fold(0.0, f64::max);
-        let shortest = longest / MAX_NODES;
-        check_option(
-            self.name(),
-            "correlation_length",
-            self.correlation_length,
-            [shortest.max(f64::MIN_POSITIVE), f64::MAX],
-        )?;
-        check_option(self.name(), "bias", self.bias, [-10.0, 10.0])?;
-        check_strength(self.name(), strength, [0.0, f64::MAX])
+        let shortest = (longest / MAX_NODES).max(f64::MIN_POSITIVE);
+        vec![
+            ("correlation_length", self.correlation_length, [shortest, f64::MAX]),
+            ("bias", self.bias, [-10.0, 10.0]),
+        ]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {
@@ -169,11 +153,7 @@ impl LatticeWeights {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::test_masks::{dice, disc, lungs};
-
-    fn draw(seed: u64) -> Draw {
-        Draw { uniforms: [0.5; 4], seed }
-    }
+    use crate::noise::test_masks::{dice, disc, draw, lungs};
 
     fn noisy(simulator: GrfBoundary, mask: &Mask, strength: f64, seed: u64) -> Mask {
         simulator.apply(mask, [1.0; 3], strength, &draw(seed)).mask

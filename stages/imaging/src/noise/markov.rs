@@ -13,12 +13,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
+    Draw, NoiseGrows, NoiseOption, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit,
 };
 use crate::{
-    ImagingError,
     bits::BitMask,
-    error::{check_option, check_spacing},
     smooth::{Edge, smooth},
     zip::zip,
 };
@@ -68,21 +66,16 @@ impl Simulator for Markov {
         [0.0, 4.0 * shape[1].max(shape[2]) as f64]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        for (option, value) in [
-            ("growth_probability", self.growth_probability),
-            ("change_probability", self.change_probability),
-            ("flip_probability", self.flip_probability),
-        ] {
-            check_option(self.name(), option, value, [0.0, 1.0])?;
-        }
-        check_strength(self.name(), strength, [0.0, 1e5])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![
+            ("growth_probability", self.growth_probability, [0.0, 1.0]),
+            ("change_probability", self.change_probability, [0.0, 1.0]),
+            ("flip_probability", self.flip_probability, [0.0, 1.0]),
+        ]
+    }
+
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, 1e5]
     }
 
     fn apply(&self, mask: &Mask, _spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {
@@ -143,14 +136,10 @@ mod tests {
     use crate::{
         noise::{
             Correlation, NoiseCase, NoiseSource, simulate,
-            test_masks::{dice, lungs},
+            test_masks::{dice, draw, lungs},
         },
         published::published,
     };
-
-    fn draw(seed: u64) -> Draw {
-        Draw { uniforms: [0.5; 4], seed }
-    }
 
     fn apply(simulator: Markov, mask: &Mask, n_steps: f64) -> Noisy {
         simulator.apply(mask, [1.0; 3], n_steps, &draw(3))

@@ -59,7 +59,10 @@ use datasets::{Mask, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ImagingError;
+use crate::{
+    ImagingError,
+    error::{check_option, check_spacing},
+};
 
 /// The random numbers of one case, source and simulator; the same for every strength.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -141,6 +144,9 @@ pub struct StrengthScale {
     pub noise_grows: NoiseGrows,
 }
 
+/// A number of a simulator by its name, with the smallest and the largest value that it can have.
+pub type NoiseOption = (&'static str, f64, [f64; 2]);
+
 /// A kind of annotation noise; the implementing type holds the options.
 pub trait Simulator: Sync {
     /// Name in keys, errors and configurations.
@@ -155,32 +161,53 @@ pub trait Simulator: Sync {
     /// Strengths worth searching for masks of `shape`, smallest first.
     fn bracket(&self, shape: [usize; 3], spacing: [f64; 3]) -> [f64; 2];
 
-    /// Refuses options and strengths that have no meaning for masks of `shape`.
+    /// Its numbers with the ranges that have a meaning for masks of `shape`; none by default.
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        Vec::new()
+    }
+
+    /// Smallest and largest strength that have a meaning for masks of `shape`; by default all that are not negative.
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, f64::MAX]
+    }
+
+    /// Refuses strengths within the limits that masks of `shape` are too small for; none by default.
     ///
     /// # Errors
     /// Those of the simulator.
+    fn fits(
+        &self,
+        _strength: f64,
+        _shape: [usize; 3],
+        _spacing: [f64; 3],
+    ) -> Result<(), ImagingError> {
+        Ok(())
+    }
+
+    /// Refuses spacings, options and strengths that have no meaning for masks of `shape`, in this order.
+    ///
+    /// # Errors
+    /// [`ImagingError::SpacingNotPositive`], [`ImagingError::OptionOutOfRange`], [`ImagingError::StrengthOutOfRange`],
+    /// and those of [`fits`](Self::fits).
     fn check(
         &self,
         strength: f64,
         shape: [usize; 3],
         spacing: [f64; 3],
-    ) -> Result<(), ImagingError>;
+    ) -> Result<(), ImagingError> {
+        check_spacing(spacing)?;
+        for (option, value, range) in self.options(shape, spacing) {
+            check_option(self.name(), option, value, range)?;
+        }
+        let (simulator, [low, high]) = (self.name(), self.limits(shape, spacing));
+        if !(low..=high).contains(&strength) {
+            return Err(ImagingError::StrengthOutOfRange { simulator, strength, low, high });
+        }
+        self.fits(strength, shape, spacing)
+    }
 
     /// Makes the noisy mask; a strength beyond what the mask allows is applied as far as possible and flagged.
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy;
-}
-
-/// Refuses strengths outside `[low, high]` and NaN.
-fn check_strength(
-    simulator: &'static str,
-    strength: f64,
-    [low, high]: [f64; 2],
-) -> Result<(), ImagingError> {
-    if (low..=high).contains(&strength) {
-        Ok(())
-    } else {
-        Err(ImagingError::StrengthOutOfRange { simulator, strength, low, high })
-    }
 }
 
 /// The scale of strengths that are lengths, longer ones worse.
@@ -239,6 +266,8 @@ pub(crate) mod test_masks {
 
     use datasets::Mask;
 
+    use super::{Draw, redraw::plane_of};
+
     /// A disc in a square image.
     pub(crate) fn disc(side: usize, centre: [f64; 2], radius: f64) -> Mask {
         Mask::from_fn([1, side, side], |[_, row, column]| {
@@ -268,6 +297,19 @@ pub(crate) mod test_masks {
             })
             .collect();
         (masks["clean"].shape(), masks)
+    }
+
+    /// Random numbers of a simulator that takes them from a stream of its own.
+    pub(crate) fn draw(seed: u64) -> Draw {
+        Draw { uniforms: [0.5; 4], seed }
+    }
+
+    /// Checks that every slice of a cylinder becomes what a disc becomes.
+    pub(crate) fn check_cylinder(radius: f64, noisy: impl Fn(&Mask) -> Mask) {
+        let flat = disc(32, [16.0, 16.0], radius);
+        let cylinder = Mask::from_fn([5, 32, 32], |[_, row, column]| flat.get([0, row, column]));
+        let (found, flat) = (noisy(&cylinder), noisy(&flat));
+        assert!((0..5).all(|slice| plane_of(&found, slice) == flat));
     }
 
     /// Dice of two masks of one shape.

@@ -13,9 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Draw, Fracture, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit,
-    check_strength, cube::boxed, fracture::THICKNESS_PX, shorter_side, to_voxels,
+    cube::boxed, fracture::THICKNESS_PX, shorter_side, to_voxels,
 };
-use crate::{ImagingError, error::check_spacing};
 
 /// Erosion never leaves less than this share of the area.
 const SMALLEST_SHARE: f64 = 0.05;
@@ -69,16 +68,6 @@ impl Simulator for MorphRater {
 
     fn bracket(&self, shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
         [0.0, 0.25 * shorter_side(shape, [1.0; 3])]
-    }
-
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_strength(self.name(), strength, [0.0, f64::MAX])
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {

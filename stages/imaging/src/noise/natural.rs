@@ -12,16 +12,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale,
+    Draw, NoiseOption, Noisy, Simulator, StrengthScale, StrengthSteps, length_scale,
     redraw::{middle_of, redraw},
     shorter_side,
 };
-use crate::{
-    ImagingError,
-    contour::Point,
-    error::{check_option, check_spacing},
-    spline::closed_spline,
-};
+use crate::{contour::Point, spline::closed_spline};
 
 /// Moves each outline by a smooth random function; the strength is the standard deviation of the move in the unit of the
 /// spacing along columns.
@@ -62,15 +57,8 @@ impl Simulator for Natural {
         [0.0, 0.5 * shorter_side(shape, spacing)]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_option(self.name(), "n_numbers", self.n_numbers as f64, [3.0, 1000.0])?;
-        check_strength(self.name(), strength, [0.0, f64::MAX])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![("n_numbers", self.n_numbers as f64, [3.0, 1000.0])]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {
@@ -126,16 +114,12 @@ fn moved(points: &[Point], moves: &[f64]) -> Vec<Point> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::{
-        redraw::plane_of,
-        test_masks::{dice, disc, lungs},
-    };
+    use crate::noise::test_masks::{check_cylinder, dice, disc, draw, lungs};
     use crate::{contour::Contour, polygon::add_polygon};
     use datasets::mask;
 
     fn noisy(mask: &Mask, sd: f64, seed: u64) -> Mask {
-        let draw = Draw { uniforms: [0.5; 4], seed };
-        Natural::default().apply(mask, [1.0; 3], sd, &draw).mask
+        Natural::default().apply(mask, [1.0; 3], sd, &draw(seed)).mask
     }
 
     /// Expected values: SciPy 1.17.1, `CubicSpline(np.arange(6) / 5, [1, -2, .5, 3, -1, 1], bc_type="periodic")` at the
@@ -181,10 +165,7 @@ mod tests {
     fn small_components_are_copied_slices_stay_alike_and_options_are_checked() {
         let small = mask!["# # . .", "# # . .", ". . . #", ". . . ."];
         assert_eq!(noisy(&small, 3.0, 1), small);
-        let flat = disc(32, [16.0, 16.0], 10.0);
-        let cylinder = Mask::from_fn([5, 32, 32], |[_, row, column]| flat.get([0, row, column]));
-        let found = noisy(&cylinder, 2.0, 2);
-        assert!((0..5).all(|slice| plane_of(&found, slice) == noisy(&flat, 2.0, 2)));
+        check_cylinder(10.0, |clean| noisy(clean, 2.0, 2));
         let wrong = Natural { n_numbers: 2, ..Natural::default() };
         assert!(wrong.check(1.0, [1, 9, 9], [1.0; 3]).is_err());
         assert!(Natural::default().check(f64::NAN, [1, 9, 9], [1.0; 3]).is_err());

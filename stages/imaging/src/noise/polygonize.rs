@@ -13,10 +13,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
-    redraw::redraw,
+    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, redraw::redraw,
 };
-use crate::{ImagingError, contour::Point, error::check_spacing, spline::closed_spline};
+use crate::{contour::Point, spline::closed_spline};
 
 /// A closed spline needs this many points.
 const FEWEST_POINTS: f64 = 3.0;
@@ -63,14 +62,8 @@ impl Simulator for Polygonize {
         [FEWEST_POINTS, 64.0]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_strength(self.name(), strength, [FEWEST_POINTS, f64::INFINITY])
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [FEWEST_POINTS, f64::INFINITY]
     }
 
     fn apply(&self, mask: &Mask, _spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {
@@ -109,15 +102,8 @@ fn sorted_places(seed: u64, component: usize, n_points: usize) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::{
-        redraw::plane_of,
-        test_masks::{dice, disc, lungs},
-    };
+    use crate::noise::test_masks::{check_cylinder, dice, disc, draw, lungs};
     use datasets::mask;
-
-    fn draw(seed: u64) -> Draw {
-        Draw { uniforms: [0.5; 4], seed }
-    }
 
     /// Mean Dice over many draws.
     fn mean_dice(clean: &Mask, n_points: f64) -> f64 {
@@ -180,13 +166,8 @@ mod tests {
 
     #[test]
     fn slices_of_a_cylinder_stay_alike() {
-        let clean = Mask::from_fn([5, 32, 32], |[_, row, column]| {
-            (row as f64 - 16.0).hypot(column as f64 - 16.0) <= 10.0
+        check_cylinder(10.0, |clean| {
+            Polygonize::default().apply(clean, [1.0; 3], 6.0, &draw(2)).mask
         });
-        let noisy = Polygonize::default().apply(&clean, [1.0; 3], 6.0, &draw(2)).mask;
-        let flat = Polygonize::default()
-            .apply(&disc(32, [16.0, 16.0], 10.0), [1.0; 3], 6.0, &draw(2))
-            .mask;
-        assert!((0..5).all(|slice| plane_of(&noisy, slice) == flat));
     }
 }

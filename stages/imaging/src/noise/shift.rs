@@ -7,10 +7,8 @@ use datasets::Mask;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale, to_voxels,
-};
-use crate::{ImagingError, error::check_spacing};
+use super::{Draw, Noisy, Simulator, StrengthScale, StrengthSteps, length_scale, to_voxels};
+use crate::ImagingError;
 
 /// Where a shifted mask goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -77,14 +75,12 @@ impl Simulator for Shift {
         [0.0, (0.5 * shape[axis] as f64 * spacing[axis]).floor()]
     }
 
-    fn check(
+    fn fits(
         &self,
         strength: f64,
         shape: [usize; 3],
         spacing: [f64; 3],
     ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_strength(self.name(), strength, [0.0, f64::MAX])?;
         let axis = self.direction.axis();
         let distance_px = to_voxels(strength, spacing[axis]);
         if distance_px > 0 && distance_px >= shape[axis] {

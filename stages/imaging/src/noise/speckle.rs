@@ -11,10 +11,7 @@ use datasets::{Mask, Stream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit, check_strength,
-};
-use crate::{ImagingError, error::check_spacing};
+use super::{Draw, NoiseGrows, Noisy, Simulator, StrengthScale, StrengthSteps, StrengthUnit};
 
 /// Flips voxels so that the size of the mask stays the same in the mean; the strength is the probability in the
 /// foreground.
@@ -46,14 +43,8 @@ impl Simulator for Speckle {
         [0.0, 1.0]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_strength(self.name(), strength, [0.0, 1.0])
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, 1.0]
     }
 
     fn apply(&self, mask: &Mask, _spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {

@@ -14,14 +14,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, StrengthSteps, check_strength, length_scale,
+    Draw, NoiseOption, Noisy, Simulator, StrengthScale, StrengthSteps, length_scale,
     redraw::redraw, shorter_side,
 };
-use crate::{
-    ImagingError,
-    contour::Point,
-    error::{check_option, check_spacing},
-};
+use crate::contour::Point;
 
 /// Lets spicules stand out of each outline; the strength is their height.
 ///
@@ -63,16 +59,15 @@ impl Simulator for Spiculation {
         [0.0, shorter_side(shape, spacing)]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_option(self.name(), "n_spicules", f64::from(self.n_spicules), [1.0, 1000.0])?;
-        check_option(self.name(), "width_degrees", self.width_degrees, [0.1, 180.0])?;
-        check_strength(self.name(), strength, [0.0, 10.0 * shorter_side(shape, spacing)])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![
+            ("n_spicules", f64::from(self.n_spicules), [1.0, 1000.0]),
+            ("width_degrees", self.width_degrees, [0.1, 180.0]),
+        ]
+    }
+
+    fn limits(&self, shape: [usize; 3], spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, 10.0 * shorter_side(shape, spacing)]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {
@@ -118,15 +113,8 @@ impl Spiculation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::{
-        redraw::plane_of,
-        test_masks::{dice, disc, lungs},
-    };
+    use crate::noise::test_masks::{check_cylinder, dice, draw, lungs};
     use datasets::mask;
-
-    fn draw(seed: u64) -> Draw {
-        Draw { uniforms: [0.5; 4], seed }
-    }
 
     fn noisy(mask: &Mask, height: f64, seed: u64) -> Mask {
         Spiculation::default().apply(mask, [1.0; 3], height, &draw(seed)).mask
@@ -171,10 +159,7 @@ mod tests {
 
     #[test]
     fn slices_of_a_cylinder_stay_alike_and_small_parts_are_copied() {
-        let flat = disc(32, [16.0, 16.0], 8.0);
-        let cylinder = Mask::from_fn([5, 32, 32], |[_, row, column]| flat.get([0, row, column]));
-        let found = noisy(&cylinder, 4.0, 2);
-        assert!((0..5).all(|slice| plane_of(&found, slice) == noisy(&flat, 4.0, 2)));
+        check_cylinder(8.0, |clean| noisy(clean, 4.0, 2));
         let small = mask!["# # . .", "# # . .", ". . . #", ". . . ."];
         assert_eq!(noisy(&small, 2.0, 3), small);
         let empty = mask![". ."];

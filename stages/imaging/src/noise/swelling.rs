@@ -11,13 +11,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, check_strength,
+    Draw, NoiseOption, Noisy, Simulator, StrengthScale,
     medial_axis::{MedialAxis, places},
     share_scale, shorter_side, voxels_near,
-};
-use crate::{
-    ImagingError,
-    error::{check_option, check_spacing},
 };
 
 /// Swells one place of the mask; the strength is the radius of the bulge in halves of the root of the mean thickness, 7 as
@@ -55,15 +51,12 @@ impl Simulator for Swelling {
         [0.0, shorter_side(shape, spacing)]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_option(self.name(), "power", self.power, [1.0, 100.0])?;
-        check_strength(self.name(), strength, [0.0, 1e6])
+    fn options(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> Vec<NoiseOption> {
+        vec![("power", self.power, [1.0, 100.0])]
+    }
+
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, 1e6]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, draw: &Draw) -> Noisy {

@@ -10,10 +10,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, check_strength, medial_axis::MedialAxis, share_scale,
-    within_slices,
+    Draw, Noisy, Simulator, StrengthScale, medial_axis::MedialAxis, share_scale, within_slices,
 };
-use crate::{ImagingError, error::check_spacing, morphology::dilate};
+use crate::morphology::dilate;
 
 /// Dilates within slices; the strength is the radius as a share of half the mean thickness, 1 as published.
 ///
@@ -40,14 +39,8 @@ impl Simulator for Thickening {
         [0.0, 2.0]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_strength(self.name(), strength, [0.0, 100.0])
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, 100.0]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, _draw: &Draw) -> Noisy {

@@ -10,10 +10,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Draw, Noisy, Simulator, StrengthScale, check_strength, erode_dilate::erode_at_most,
-    medial_axis::MedialAxis, share_scale, within_slices,
+    Draw, Noisy, Simulator, StrengthScale, erode_dilate::erode_at_most, medial_axis::MedialAxis,
+    share_scale, within_slices,
 };
-use crate::{ImagingError, distance::Border, error::check_spacing};
+use crate::distance::Border;
 
 /// Erodes within slices; the strength is the radius as a share of half the mean thickness, 0.7 as published.
 ///
@@ -41,14 +41,8 @@ impl Simulator for Thinning {
         [0.0, 2.0]
     }
 
-    fn check(
-        &self,
-        strength: f64,
-        _shape: [usize; 3],
-        spacing: [f64; 3],
-    ) -> Result<(), ImagingError> {
-        check_spacing(spacing)?;
-        check_strength(self.name(), strength, [0.0, 100.0])
+    fn limits(&self, _shape: [usize; 3], _spacing: [f64; 3]) -> [f64; 2] {
+        [0.0, 100.0]
     }
 
     fn apply(&self, mask: &Mask, spacing: [f64; 3], strength: f64, _draw: &Draw) -> Noisy {
@@ -64,14 +58,11 @@ impl Simulator for Thinning {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::{
-        redraw::plane_of,
-        test_masks::{disc, vectors},
-    };
+    use crate::noise::test_masks::{check_cylinder, disc, draw, vectors};
     use datasets::mask;
 
     fn noisy(mask: &Mask, share: f64) -> Noisy {
-        Thinning {}.apply(mask, [1.0; 3], share, &Draw { uniforms: [0.5; 4], seed: 0 })
+        Thinning {}.apply(mask, [1.0; 3], share, &draw(0))
     }
 
     fn thickness(mask: &Mask) -> f64 {
@@ -118,10 +109,8 @@ mod tests {
 
     #[test]
     fn slices_of_one_shape_stay_alike_and_nothing_disappears() {
+        check_cylinder(10.0, |clean| noisy(clean, 0.7).mask);
         let flat = disc(32, [16.0, 16.0], 10.0);
-        let cylinder = Mask::from_fn([3, 32, 32], |[_, row, column]| flat.get([0, row, column]));
-        let found = noisy(&cylinder, 0.7).mask;
-        assert!((0..3).all(|slice| plane_of(&found, slice) == noisy(&flat, 0.7).mask));
         let all = noisy(&flat, 100.0);
         assert!(all.clamped && all.mask.area() * 20 >= flat.area());
         assert_eq!(noisy(&flat, 0.0).mask, flat);
