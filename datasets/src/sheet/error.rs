@@ -55,7 +55,7 @@ pub enum SheetError {
         /// Its name in the archive.
         part: String,
         /// What is wrong with it.
-        found: &'static str,
+        found: String,
     },
     /// A sheet that the workbook lacks.
     #[error("there is no sheet `{name}`: found {found:?}")]

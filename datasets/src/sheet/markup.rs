@@ -1,197 +1,140 @@
-//! Elements and texts of XML, as far as workbooks have any: UTF-8 without document types.
+//! Elements and texts of XML, as far as workbooks have any, with bounds for what `quick-xml` would keep however much it is:
+//! a tag or a text, and the names of the elements that are open.
 
-use std::io::{BufRead, Read};
+use std::{
+    borrow::Cow,
+    io::{self, BufRead, Read},
+    sync::Arc,
+};
+
+use quick_xml::{
+    Error, Reader, XmlVersion,
+    escape::resolve_predefined_entity,
+    events::{BytesEnd, BytesStart, Event},
+};
 
 use super::{MAX_CELL_BYTES, SheetError};
 
-/// What comes next in a part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
+/// Most elements within each other; workbooks have about ten.
+const MAX_DEPTH: usize = 1 << 8;
+
+/// A piece of a part.
+pub(super) enum Piece<'a> {
     /// An element begins; one without content ends at once.
-    Start,
+    Start(BytesStart<'a>),
     /// An element ends.
-    End,
-    /// Text between elements.
-    Text,
+    End(BytesEnd<'a>),
+    /// Text between elements, or some of it.
+    Text(Cow<'a, str>),
 }
 
-/// A part that is read piece by piece; no piece is longer than a cell.
-pub(super) struct Markup<R> {
-    part: String,
-    input: R,
-    raw: Vec<u8>,
-    /// The last tag without its brackets, or the last text.
-    piece: String,
-    /// Whether the next byte belongs to a tag.
-    is_in_tag: bool,
-    /// Whether the last tag ends its element, too.
-    is_closing: bool,
-}
-
-impl<R: BufRead> Markup<R> {
-    pub(super) fn new(part: &str, input: R) -> Self {
-        let [is_in_tag, is_closing] = [false; 2];
-        let (raw, piece) = (Vec::new(), String::new());
-        Self { part: part.to_owned(), input, raw, piece, is_in_tag, is_closing }
-    }
-
-    /// The next piece; `None` behind the last one.
-    pub(super) fn advance(&mut self) -> Result<Option<Event>, SheetError> {
-        if std::mem::take(&mut self.is_closing) {
-            return Ok(Some(Event::End));
-        }
-        loop {
-            if !self.is_in_tag {
-                self.raw.clear();
-                self.is_in_tag = self.fill(b'<')?;
-                if !self.raw.is_empty() {
-                    self.decode(0, self.raw.len())?;
-                    return Ok(Some(Event::Text));
-                }
-                if !self.is_in_tag {
-                    return Ok(None);
-                }
-            }
-            self.is_in_tag = false;
-            self.tag()?;
-            let is_note = self.raw.starts_with(b"?") || self.raw.starts_with(b"!--");
-            if is_note {
-                continue;
-            }
-            if let Some(text) = self.raw.strip_prefix(b"![CDATA[") {
-                self.piece = self.utf8(&text[..text.len() - 2])?.to_owned();
-                return Ok(Some(Event::Text));
-            }
-            if self.raw.starts_with(b"!") {
-                return Err(self.wrong("it has a document type"));
-            }
-            let is_end = self.raw.starts_with(b"/");
-            self.is_closing = !is_end && self.raw.ends_with(b"/");
-            let (start, end) = (usize::from(is_end), self.raw.len() - usize::from(self.is_closing));
-            self.piece = self.utf8(&self.raw[start..end])?.to_owned();
-            return Ok(Some(if is_end { Event::End } else { Event::Start }));
-        }
-    }
-
-    /// Name of the last tag without the prefix of its namespace.
+impl Piece<'_> {
+    /// Name of the element without the prefix of its namespace; none of a text.
     pub(super) fn name(&self) -> &str {
-        let name = self.piece.split_ascii_whitespace().next().unwrap_or_default();
-        name.rsplit_once(':').map_or(name, |(_, own)| own)
-    }
-
-    /// An attribute of the last tag as it is written, whatever the prefix of its namespace.
-    pub(super) fn attribute(&self, wanted: &str) -> Option<&str> {
-        let mut rest = self.piece.split_once(|c: char| c.is_ascii_whitespace())?.1;
-        loop {
-            let (name, behind) = rest.split_once('=')?;
-            let behind = behind.trim_ascii_start();
-            let quote = behind.chars().next().filter(|quote| matches!(quote, '"' | '\''))?;
-            let (value, others) = behind[1..].split_once(quote)?;
-            let name = name.trim_ascii();
-            if name.rsplit_once(':').map_or(name, |(_, own)| own) == wanted {
-                return Some(value);
-            }
-            rest = others;
+        match self {
+            Self::Start(tag) => tag.local_name().into_inner(),
+            Self::End(tag) => tag.local_name().into_inner(),
+            Self::Text(_) => "",
         }
     }
 
-    /// The last text.
-    pub(super) fn text(&self) -> &str {
-        &self.piece
-    }
-
-    /// A whole tag, comment or section; brackets within quotes do not end a tag.
-    fn tag(&mut self) -> Result<(), SheetError> {
-        self.raw.clear();
-        let (mut n_seen, mut quote) = (0, None);
-        loop {
-            if !self.fill(b'>')? {
-                return Err(self.wrong("it ends within a tag"));
-            }
-            let raw = self.raw.as_slice();
-            let is_whole = if raw.starts_with(b"!--") {
-                raw.len() >= 5 && raw.ends_with(b"--")
-            } else if raw.starts_with(b"![CDATA[") {
-                raw.len() >= 10 && raw.ends_with(b"]]")
-            } else if raw.starts_with(b"?") {
-                raw.len() >= 2 && raw.ends_with(b"?")
-            } else {
-                for &byte in &raw[n_seen..] {
-                    match quote {
-                        None if matches!(byte, b'"' | b'\'') => quote = Some(byte),
-                        Some(open) if open == byte => quote = None,
-                        _ => {}
-                    }
-                }
-                quote.is_none()
-            };
-            if is_whole {
-                return Ok(());
-            }
-            n_seen = self.raw.len();
-            self.raw.push(b'>');
-        }
-    }
-
-    /// Appends the bytes before a delimiter, which is taken and left out; `false` at the end of the part.
-    fn fill(&mut self, delimiter: u8) -> Result<bool, SheetError> {
-        let room = (MAX_CELL_BYTES + 1).saturating_sub(self.raw.len());
-        let mut limited = self.input.by_ref().take(room as u64);
-        let n_read = limited
-            .read_until(delimiter, &mut self.raw)
-            .map_err(|source| SheetError::Damaged { part: self.part.clone(), source })?;
-        let is_found = n_read > 0 && self.raw.last() == Some(&delimiter);
-        if is_found {
-            self.raw.pop();
-        }
-        if self.raw.len() > MAX_CELL_BYTES || room == 0 {
-            return Err(self.wrong("a piece of it is longer than any cell"));
-        }
-        Ok(is_found)
-    }
-
-    /// Resolves the entities of a text.
-    fn decode(&mut self, start: usize, end: usize) -> Result<(), SheetError> {
-        let raw = self.utf8(&self.raw[start..end])?;
-        let decoded = resolved(raw).ok_or_else(|| self.wrong("an entity is not known"))?;
-        self.piece = decoded;
-        Ok(())
-    }
-
-    fn utf8<'a>(&self, bytes: &'a [u8]) -> Result<&'a str, SheetError> {
-        std::str::from_utf8(bytes).map_err(|_| self.wrong("it is not UTF-8"))
-    }
-
-    /// An error of this part.
-    pub(super) fn wrong(&self, found: &'static str) -> SheetError {
-        SheetError::Markup { part: self.part.clone(), found }
+    /// An attribute of an element that begins, whatever the prefix of its namespace.
+    pub(super) fn attribute(&self, wanted: &str) -> Option<Cow<'_, str>> {
+        let Self::Start(tag) = self else { return None };
+        let mut attributes = tag.attributes();
+        // Looking for doubles takes time with the square of their number.
+        let mut found = attributes.with_checks(false).flatten();
+        let found = found.find(|found| found.key.local_name().into_inner() == wanted)?;
+        found.normalized_value(XmlVersion::Implicit1_0).ok()
     }
 }
 
-/// A text with its entities resolved; `None` for one that is not known.
-pub(super) fn resolved(raw: &str) -> Option<String> {
-    let mut text = String::with_capacity(raw.len());
-    let mut rest = raw;
-    while let Some((before, behind)) = rest.split_once('&') {
-        let (entity, others) = behind.split_once(';')?;
-        text.push_str(before);
-        text.push(match entity {
-            "lt" => '<',
-            "gt" => '>',
-            "amp" => '&',
-            "quot" => '"',
-            "apos" => '\'',
-            _ => {
-                let number = entity.strip_prefix('#')?;
-                let code = match number.strip_prefix('x') {
-                    Some(digits) => u32::from_str_radix(digits, 16),
-                    None => number.parse(),
-                };
-                char::from_u32(code.ok()?)?
+/// Calls `visit` with each piece of a part; no piece is longer than a cell.
+///
+/// # Errors
+/// [`SheetError::Markup`], [`SheetError::Damaged`] where the part cannot be read, and those of `visit`.
+pub(super) fn each_piece(
+    part: &str,
+    input: impl BufRead,
+    mut visit: impl FnMut(&Piece<'_>) -> Result<(), SheetError>,
+) -> Result<(), SheetError> {
+    let wrong = |found: &str| SheetError::Markup { part: part.to_owned(), found: found.to_owned() };
+    let mut reader = Reader::from_reader(Bounded { input, left: 0 });
+    reader.config_mut().expand_empty_elements = true;
+    let (mut piece, mut depth) = (Vec::new(), 0_usize);
+    loop {
+        piece.clear();
+        // One more than a piece has, so that the end of the longest one is seen.
+        reader.get_mut().left = MAX_CELL_BYTES + 1;
+        let event = match reader.read_event_into(&mut piece) {
+            Ok(event) => event,
+            Err(Error::Io(_)) if reader.get_ref().left == 0 => {
+                return Err(wrong("a piece of it is longer than any cell"));
             }
-        });
-        rest = others;
+            Err(Error::Io(source)) => {
+                let source = Arc::into_inner(source).unwrap_or(io::ErrorKind::Other.into());
+                return Err(SheetError::Damaged { part: part.to_owned(), source });
+            }
+            // It may tell a name as long as a piece.
+            Err(error) => {
+                return Err(wrong(&error.to_string().chars().take(200).collect::<String>()));
+            }
+        };
+        let piece = match event {
+            Event::Start(tag) => Piece::Start(tag),
+            Event::End(tag) => Piece::End(tag),
+            Event::Text(text) => Piece::Text(text.xml10_content()),
+            Event::CData(text) => Piece::Text(text.xml10_content()),
+            Event::GeneralRef(entity) => {
+                let character =
+                    entity.resolve_char_ref().map_err(|error| wrong(&error.to_string()))?;
+                let text = match character {
+                    Some(character) => Some(character.to_string().into()),
+                    None => resolve_predefined_entity(&entity.into_inner()).map(Cow::Borrowed),
+                };
+                Piece::Text(text.ok_or_else(|| wrong("an entity is not known"))?)
+            }
+            Event::DocType(_) => return Err(wrong("it has a document type")),
+            Event::Eof => return Ok(()),
+            _ => continue,
+        };
+        depth = match piece {
+            Piece::Start(_) => depth + 1,
+            Piece::End(_) => depth.saturating_sub(1),
+            Piece::Text(_) => depth,
+        };
+        if depth > MAX_DEPTH {
+            return Err(wrong("its elements are nested deeper than those of any workbook"));
+        }
+        visit(&piece)?;
     }
-    text.push_str(rest);
-    Some(text)
+}
+
+/// Gives so many bytes, and then an error.
+struct Bounded<R> {
+    input: R,
+    left: usize,
+}
+
+impl<R: BufRead> BufRead for Bounded<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let bytes = self.input.fill_buf()?;
+        Ok(&bytes[..bytes.len().min(self.left)])
+    }
+
+    fn consume(&mut self, n_bytes: usize) {
+        self.left -= n_bytes;
+        self.input.consume(n_bytes);
+    }
+}
+
+impl<R: BufRead> Read for Bounded<R> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let n_bytes = self.fill_buf()?.read(room)?;
+        self.consume(n_bytes);
+        Ok(n_bytes)
+    }
 }

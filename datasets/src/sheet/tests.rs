@@ -148,29 +148,26 @@ fn what_no_workbook_has_is_refused_by_its_name() {
             "row 2 is followed by one whose number is none of a sheet",
         ),
         ("<row r='1048577'/>".into(), "row 0 is followed by one whose number is none of a sheet"),
-        (
-            "<!DOCTYPE a []><row/>".into(),
-            "part `xl/own/a.xml` of the workbook is no such XML as is read: it has a document type",
-        ),
-        (
-            "<row".into(),
-            "part `xl/own/a.xml` of the workbook is no such XML as is read: it ends within a tag",
-        ),
-        (
-            "<row a='>".into(),
-            "part `xl/own/a.xml` of the workbook is no such XML as is read: it ends within a tag",
-        ),
-        (
-            "&what;".into(),
-            "part `xl/own/a.xml` of the workbook is no such XML as is read: an entity is not known",
-        ),
-        (
-            "x".repeat(MAX_CELL_BYTES + 1),
-            "part `xl/own/a.xml` of the workbook is no such XML as is read: a piece of it is longer than any cell",
-        ),
     ];
     for (sheet, expected) in cases {
         assert_eq!(rows(&sheet, "<sst><si><t>a</t></si></sst>").unwrap_err(), expected);
+    }
+    let markup = [
+        ("<!DOCTYPE a []><row/>", "it has a document type"),
+        ("<row", "syntax error: tag not closed: `>` not found before end of input"),
+        (
+            "<row a='>",
+            "syntax error: attribute value not closed: `'` not found before end of input",
+        ),
+        ("<row></c>", "ill-formed document: expected `</row>`, but `</c>` was found"),
+        ("&what;", "an entity is not known"),
+        (&"x".repeat(MAX_CELL_BYTES + 1), "a piece of it is longer than any cell"),
+        (&format!("<{}>", "x".repeat(MAX_CELL_BYTES)), "a piece of it is longer than any cell"),
+        (&"<a>".repeat(1000), "its elements are nested deeper than those of any workbook"),
+    ];
+    for (sheet, expected) in markup {
+        let part = "part `xl/own/a.xml` of the workbook is no such XML as is read";
+        assert_eq!(rows(sheet, "").unwrap_err(), format!("{part}: {expected}"));
     }
     let long = "a".repeat(MAX_CELL_BYTES);
     let texts = format!("<sst><si><t>{long}</t></si></sst>");

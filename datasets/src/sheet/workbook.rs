@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     MAX_CELL_BYTES, MAX_COLUMNS, MAX_ROW_BYTES, MAX_ROWS, SheetError, Visit,
     archive::Archive,
-    markup::{Event, Markup, resolved},
+    markup::{Piece, each_piece},
 };
 
 /// Largest size of all texts that cells share, in bytes.
@@ -48,42 +48,37 @@ struct Relations {
 
 fn relations(archive: &Archive<'_>) -> Result<Relations, SheetError> {
     const PART: &str = "xl/_rels/workbook.xml.rels";
-    let mut markup = Markup::new(PART, archive.part(PART)?);
     let mut relations = Relations::default();
-    while let Some(event) = markup.advance()? {
-        if event != Event::Start || markup.name() != "Relationship" {
-            continue;
+    each_piece(PART, archive.part(PART)?, |piece| {
+        if piece.name() == "Relationship"
+            && let (Some(id), Some(target)) = (piece.attribute("Id"), piece.attribute("Target"))
+        {
+            let part = match target.strip_prefix('/') {
+                Some(absolute) => absolute.to_owned(),
+                None => format!("xl/{target}"),
+            };
+            if piece.attribute("Type").is_some_and(|kind| kind.ends_with("/sharedStrings")) {
+                relations.texts = Some(part.clone());
+            }
+            relations.targets.insert(id.into_owned(), part);
         }
-        let (Some(id), Some(target)) = (markup.attribute("Id"), markup.attribute("Target")) else {
-            continue;
-        };
-        let part = match target.strip_prefix('/') {
-            Some(absolute) => absolute.to_owned(),
-            None => format!("xl/{target}"),
-        };
-        if markup.attribute("Type").is_some_and(|kind| kind.ends_with("/sharedStrings")) {
-            relations.texts = Some(part.clone());
-        }
-        relations.targets.insert(id.to_owned(), part);
-    }
+        Ok(())
+    })?;
     Ok(relations)
 }
 
 /// Names of the sheets with their relations, in the order of the workbook.
 fn sheets(archive: &Archive<'_>) -> Result<Vec<(String, String)>, SheetError> {
     const PART: &str = "xl/workbook.xml";
-    let mut markup = Markup::new(PART, archive.part(PART)?);
     let mut sheets = Vec::new();
-    while let Some(event) = markup.advance()? {
-        if event != Event::Start || markup.name() != "sheet" {
-            continue;
+    each_piece(PART, archive.part(PART)?, |piece| {
+        if piece.name() == "sheet"
+            && let (Some(name), Some(id)) = (piece.attribute("name"), piece.attribute("id"))
+        {
+            sheets.push((name.into_owned(), id.into_owned()));
         }
-        let (Some(name), Some(id)) = (markup.attribute("name"), markup.attribute("id")) else {
-            continue;
-        };
-        let name = resolved(name).ok_or_else(|| markup.wrong("an entity is not known"))?;
-        sheets.push((name, id.to_owned()));
-    }
+        Ok(())
+    })?;
     Ok(sheets)
 }
 
@@ -96,19 +91,17 @@ struct Texts {
 
 impl Texts {
     fn read(archive: &Archive<'_>, part: &str) -> Result<Self, SheetError> {
-        let mut markup = Markup::new(part, archive.part(part)?);
         let mut texts = Self::default();
         // Text of a pronunciation is not that of the cell.
         let (mut is_text, mut is_spoken) = (false, false);
-        while let Some(event) = markup.advance()? {
-            match (event, markup.name()) {
-                (Event::Text, _) if is_text && !is_spoken => texts.all.push_str(markup.text()),
-                (Event::Text, _) => {}
-                (Event::Start, "t") => is_text = true,
-                (Event::End, "t") => is_text = false,
-                (Event::Start, "rPh") => is_spoken = true,
-                (Event::End, "rPh") => is_spoken = false,
-                (Event::End, "si") => {
+        each_piece(part, archive.part(part)?, |piece| {
+            match (piece, piece.name()) {
+                (Piece::Text(text), _) if is_text && !is_spoken => texts.all.push_str(text),
+                (Piece::Start(_), "t") => is_text = true,
+                (Piece::End(_), "t") => is_text = false,
+                (Piece::Start(_), "rPh") => is_spoken = true,
+                (Piece::End(_), "rPh") => is_spoken = false,
+                (Piece::End(_), "si") => {
                     let end = u32::try_from(texts.all.len()).unwrap_or(u32::MAX);
                     texts.ends.push(end);
                 }
@@ -119,7 +112,8 @@ impl Texts {
                 let [found, limit] = [texts.all.len() as u64, MAX_TEXT_BYTES as u64];
                 return Err(SheetError::Size { what, found, limit });
             }
-        }
+            Ok(())
+        })?;
         Ok(texts)
     }
 
@@ -148,25 +142,26 @@ fn rows(
     texts: &Texts,
     visit: &mut Visit<'_>,
 ) -> Result<(), SheetError> {
-    let mut markup = Markup::new(part, archive.part(part)?);
     let mut row = Row::default();
     let (mut is_value, mut is_spoken) = (false, false);
-    while let Some(event) = markup.advance()? {
-        match (event, markup.name()) {
-            (Event::Text, _) if is_value && !is_spoken => row.extend(markup.text())?,
-            (Event::Text, _) => {}
-            (Event::Start, "row") => row.begin(markup.attribute("r"))?,
-            (Event::Start, "c") => row.cell(markup.attribute("r"), markup.attribute("t"))?,
-            (Event::Start, "v" | "t") => is_value = true,
-            (Event::End, "v" | "t") => is_value = false,
-            (Event::Start, "rPh") => is_spoken = true,
-            (Event::End, "rPh") => is_spoken = false,
-            (Event::End, "c") => row.finish_cell(texts)?,
-            (Event::End, "row") => visit(row.number, &row.cells),
+    each_piece(part, archive.part(part)?, |piece| {
+        let attribute = |name| piece.attribute(name);
+        match (piece, piece.name()) {
+            (Piece::Text(text), _) if is_value && !is_spoken => row.extend(text)?,
+            (Piece::Start(_), "row") => row.begin(attribute("r").as_deref())?,
+            (Piece::Start(_), "c") => {
+                row.cell(attribute("r").as_deref(), attribute("t").as_deref())?;
+            }
+            (Piece::Start(_), "v" | "t") => is_value = true,
+            (Piece::End(_), "v" | "t") => is_value = false,
+            (Piece::Start(_), "rPh") => is_spoken = true,
+            (Piece::End(_), "rPh") => is_spoken = false,
+            (Piece::End(_), "c") => row.finish_cell(texts)?,
+            (Piece::End(_), "row") => visit(row.number, &row.cells),
             _ => {}
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 impl Row {
