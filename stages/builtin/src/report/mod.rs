@@ -99,7 +99,7 @@ pub struct MakeReport;
 
 impl Stage for MakeReport {
     const NAME: &'static str = "report";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str =
         "Makes one HTML page of an experiment's scores, curves, calibrations and maps.";
     type Config = ReportConfig;

@@ -147,36 +147,35 @@ fn against_all(config: &ReportConfig, rated: &[Rated], structure: &str) -> Resul
             keys.push((&row.method, &row.subset));
         }
     }
+    // A method that makes one mask a case has no distinct pairs.
+    let has_values = |&metric: &usize| own.iter().any(|row| row.values[metric].mean.is_some());
+    let shown: Vec<usize> = (0..METRICS.len()).filter(has_values).collect();
+    let value = |row: &Rated, metric: usize| {
+        let (_, _, factor, ..) = METRICS[metric];
+        Some(row.values[metric].mean? * factor).filter(|_| row.trained)
+    };
     let run = |row: &&Rated| SeedRun {
         seed: row.seed,
         n_cases: Some(row.values[0].n),
-        values: row
-            .values
-            .iter()
-            .zip(METRICS)
-            .map(|(summary, (_, _, factor, ..))| {
-                Some(summary.mean? * factor).filter(|_| row.trained)
-            })
-            .collect(),
+        values: shown.iter().map(|&metric| value(row, metric)).collect(),
         trace: Some(row.trace.clone()),
     };
     let rows = keys.into_iter().map(|(method, subset)| {
         let runs = own.iter().filter(|row| row.method == method && row.subset == subset).map(run);
         row(config, method, subset, runs.collect())
     });
-    let metric = |&(_, name, factor, decimals, better): &(_, &str, f64, usize, Better)| Metric {
-        name: name.to_owned(),
-        unit: if factor > 1.0 { "%".to_owned() } else { String::new() },
-        better,
-        decimals,
+    let metric = |&metric: &usize| {
+        let (_, name, factor, decimals, better) = METRICS[metric];
+        let unit = if factor > 1.0 { "%".to_owned() } else { String::new() };
+        Metric { name: name.to_owned(), unit, better, decimals }
     };
     ResultTable {
         title: format!("{structure}, against all raters"),
         caption: "Test cases. Soft Dice: probabilities and mean of the raters cut at the same thresholds. Energy \
-                  distance: with a mask compared with itself and without, of 1 − IoU. Calibration error and Brier score: \
+                  distance: of 1 − IoU, pairs of a mask with itself included. Calibration error and Brier score: \
                   over all pixels and raters."
             .to_owned(),
-        metrics: METRICS.iter().map(metric).collect(),
+        metrics: shown.iter().map(metric).collect(),
         rows: rows.collect(),
         traces: own.iter().map(|row| row.trace.clone()).collect(),
         ..ResultTable::default()
