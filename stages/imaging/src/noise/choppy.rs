@@ -77,11 +77,11 @@ fn runs(row: &[bool]) -> Vec<[usize; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::test_masks::{dice, lungs};
+    use crate::noise::test_masks::{dice, draw, lungs};
     use datasets::mask;
 
     fn noisy(mask: &Mask, sd: f64, seed: u64) -> Mask {
-        Choppy {}.apply(mask, [1.0; 3], sd, &Draw { uniforms: [0.5; 4], seed }).mask
+        Choppy {}.apply(mask, [1.0; 3], sd, &draw(seed)).mask
     }
 
     #[test]

@@ -163,12 +163,12 @@ mod tests {
     use super::*;
     use crate::{
         components::{Components, Connectivity},
-        noise::test_masks::{dice, lungs},
+        noise::test_masks::{dice, draw, lungs},
     };
     use datasets::mask;
 
     fn noisy(simulator: Fracture, mask: &Mask, thickness: f64, seed: u64) -> Mask {
-        simulator.apply(mask, [1.0; 3], thickness, &Draw { uniforms: [0.5; 4], seed }).mask
+        simulator.apply(mask, [1.0; 3], thickness, &draw(seed)).mask
     }
 
     /// A cut in the middle of a bar that lies along columns, along rows, and askew.

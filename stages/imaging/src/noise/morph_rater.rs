@@ -117,7 +117,10 @@ mod tests {
     use super::*;
     use crate::{
         components::{Components, Connectivity},
-        noise::{redraw::plane_of, test_masks::lungs},
+        noise::{
+            redraw::plane_of,
+            test_masks::{draw, lungs},
+        },
     };
     use datasets::mask;
 
@@ -130,8 +133,7 @@ mod tests {
     ];
 
     fn noisy(habit: RaterHabit, mask: &Mask, strength: f64) -> Noisy {
-        let draw = Draw { uniforms: [0.5; 4], seed: 3 };
-        MorphRater { habit }.apply(mask, [1.0; 3], strength, &draw)
+        MorphRater { habit }.apply(mask, [1.0; 3], strength, &draw(3))
     }
 
     #[test]

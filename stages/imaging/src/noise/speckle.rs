@@ -70,10 +70,10 @@ impl Simulator for Speckle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::noise::test_masks::{dice, disc, lungs};
+    use crate::noise::test_masks::{dice, disc, draw, lungs};
 
     fn noisy(mask: &Mask, strength: f64) -> Noisy {
-        Speckle {}.apply(mask, [1.0; 3], strength, &Draw { uniforms: [0.5; 4], seed: 2 })
+        Speckle {}.apply(mask, [1.0; 3], strength, &draw(2))
     }
 
     /// As many voxels come as go, so Dice is `1 - p`.

@@ -57,12 +57,12 @@ mod tests {
     use super::*;
     use crate::noise::{
         redraw::plane_of,
-        test_masks::{disc, vectors},
+        test_masks::{disc, draw, vectors},
     };
     use datasets::mask;
 
     fn noisy(mask: &Mask, share: f64) -> Noisy {
-        Thickening {}.apply(mask, [1.0; 3], share, &Draw { uniforms: [0.5; 4], seed: 0 })
+        Thickening {}.apply(mask, [1.0; 3], share, &draw(0))
     }
 
     #[test]
