@@ -9,6 +9,7 @@ weights as `[slice, row, column, in, out]`; whole steps keep PyTorch's own order
 """
 
 import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -283,7 +284,12 @@ STEPS = {
     "unet_3d": ("unet", 3, 2, 2, 2, 1, 1, [1, 4, 6, 8]),
     "uma_2d": ("uma", 2, 1, 2, 3, 3, 1, [2, 1, 16, 16]),
     "uma_3d": ("uma", 3, 1, 2, 2, 2, 1, [2, 4, 6, 8]),
+    "unet_2d_wide": ("unet", 2, 1, 32, 3, 1, 1, [2, 1, 20, 36]),
+    "unet_3d_wide": ("unet", 3, 2, 32, 2, 1, 1, [1, 4, 6, 10]),
+    "uma_2d_wide": ("uma", 2, 1, 32, 2, 2, 1, [1, 1, 12, 20]),
 }
+# Tensors of wide steps are drawn by `drawn` from two numbers, and results are seen through as many directions.
+DIRECTIONS = 4
 # Weight of the consistency loss.
 ALPHA = 0.5
 
@@ -298,6 +304,41 @@ def objects(batch, sources, space):
     return image, labels[None, :, None].repeat(batch, 1, 1, *(1 for _ in space))
 
 
+def drawn(name, n):
+    """`n` numbers of 16 bits in [-1, 1) that follow from a name, for tests that draw the same ones."""
+    salt = 2166136261
+    for byte in name.encode():
+        salt = (salt ^ byte) * 16777619 % 2**32
+    x = (torch.arange(n, dtype=torch.int64) + salt) % 2**32
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x = ((x ^ (x >> shift)) * factor) & 0xFFFFFFFF
+    return ((x ^ (x >> 16)) >> 16).double() / 32768 - 1
+
+
+def store_weight(vectors, case, name, parameter):
+    """Gives a parameter its weights and stores them: all, or what `drawn` makes them from."""
+    is_scale = ".double_conv." in name and name.endswith("weight") and parameter.dim() == 1
+    start = 1.0 if is_scale else 0.0
+    spread = 0.25 if parameter.dim() == 1 else 1 / (parameter[0].numel() ** 0.5)
+    with torch.no_grad():
+        if not case.endswith("_wide"):
+            parameter.copy_((start + draw(*parameter.shape, scale=spread)).bfloat16().double())
+            return vectors.inputs(case, **{f"weight/{name}": parameter.detach()})
+        spread = 2.0 ** round(math.log2(spread))
+        parameter.copy_((start + spread * drawn(name, parameter.numel())).reshape(parameter.shape))
+    return vectors.inputs(case, **{f"rule/{name}": torch.tensor([start, spread], dtype=torch.float64)})
+
+
+def store_result(vectors, case, kind, name, tensor):
+    """Stores a tensor: all of it, or its norm and its products with directions."""
+    tensor = tensor.detach().double()
+    if case.endswith("_wide"):
+        flat = tensor.flatten()
+        seen = [flat.norm()] + [flat @ drawn(f"{name}/{n}", len(flat)) for n in range(DIRECTIONS)]
+        return vectors.results(case, **{f"{kind}/{name}": torch.stack(seen)})
+    return vectors.results(case, **{f"{kind}/{name}": tensor})
+
+
 def steps(vectors):
     """Loss terms and the gradient of every parameter of whole steps."""
     for case, (kind, dims, channels, base, levels, sources, structures, axes) in STEPS.items():
@@ -310,17 +351,12 @@ def steps(vectors):
         else:
             net = torch_nets.UmaNet(dims, channels, base, levels, sources, structures)
         net = net.double().train()
-        with torch.no_grad():
-            for name, parameter in net.named_parameters():
-                spread = 0.25 if parameter.dim() == 1 else 1 / (parameter[0].numel() ** 0.5)
-                start = 1.0 if ".double_conv." in name and name.endswith("weight") and parameter.dim() == 1 else 0.0
-                parameter.copy_((start + draw(*parameter.shape, scale=spread)).bfloat16().double())
         prefix = "backbone." if kind == "unet" else ""
         vectors.numbers(case, settings=[dims, channels, base, levels, sources, structures, *axes])
         vectors.inputs(case, image=image.movedim(1, -1))
         vectors.inputs(case, labels=labels.transpose(0, 1).movedim(2, -1))
         for name, parameter in net.named_parameters():
-            vectors.inputs(case, **{f"weight/{prefix}{name}": parameter.detach()})
+            store_weight(vectors, case, prefix + name, parameter)
         if kind == "unet":
             loss = torch_nets.cross_entropy(net(image)[0][0], labels[:, 0])
             terms = torch.stack([loss])
@@ -334,10 +370,10 @@ def steps(vectors):
         for name, parameter in net.named_parameters():
             # The auxiliary head has no part in the loss.
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            vectors.results(case, **{f"gradient/{prefix}{name}": gradient})
+            store_result(vectors, case, "gradient", prefix + name, gradient)
         for name, buffer in net.named_buffers():
             if "num_batches" not in name:
-                vectors.results(case, **{f"running/{prefix}{name}": buffer})
+                store_result(vectors, case, "running", prefix + name, buffer)
 
 
 def main():

@@ -1,7 +1,8 @@
 //! Whole training steps against PyTorch: loss terms, running statistics and the gradient of every parameter.
 //!
 //! `torch.safetensors` is written by `tests/python/torch_vectors.py`: networks of a few channels with their weights,
-//! one batch, and what PyTorch makes of them in f64.
+//! one batch, and what PyTorch makes of them in f64. Networks of many channels (`_wide`), whose convolutions take
+//! other ways, draw their weights by a rule, and their results are seen through a few directions.
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly")]
 #![allow(clippy::panic, reason = "tests may fail loudly")]
 
@@ -19,6 +20,19 @@ const CLOSE: f64 = 2e-5;
 const TERM: f64 = 1e-6;
 /// Where the linear ramp reaches the weight of the consistency loss that PyTorch used, 0.5.
 const HALF_WAY: StepAt = StepAt { epoch: 0, step: 1, n_steps: 2 };
+
+/// Numbers of 16 bits in [-1, 1) that follow from a name: `drawn` of `torch_vectors.py`.
+fn drawn(name: &str) -> impl Iterator<Item = f64> {
+    let mix = |salt: u32, byte: u8| (salt ^ u32::from(byte)).wrapping_mul(16_777_619);
+    let salt = name.bytes().fold(2_166_136_261, mix);
+    (0..).map(move |place: u32| {
+        let mut x = place.wrapping_add(salt);
+        for (shift, factor) in [(16, 0x7feb_352d), (15, 0x846c_a68b)] {
+            x = (x ^ (x >> shift)).wrapping_mul(factor);
+        }
+        f64::from((x ^ (x >> 16)) >> 16) / 32768.0 - 1.0
+    })
+}
 
 /// The vectors of one step.
 struct Case {
@@ -67,6 +81,37 @@ impl Case {
                 error <= TERM * f64::from(b.abs()),
                 "{}/{what}[{place}]: {a}, not {b}",
                 self.name
+            );
+        }
+    }
+
+    /// The weights of a parameter of `len` numbers: stored, or drawn around a start with a spread.
+    fn weights(&self, name: &str, len: usize) -> Vec<f32> {
+        let Some(rule) = self.find(&format!("rule/{name}")) else {
+            return self.floats(&format!("weight/{name}"));
+        };
+        drawn(name).take(len).map(|value| rule[0] + rule[1] * value as f32).collect()
+    }
+
+    /// Holds a tensor against the stored one, or its products with directions against the stored products.
+    fn check_result(&self, kind: &str, name: &str, found: &[f32]) {
+        let what = format!("{kind}/{name}");
+        if !self.name.ends_with("_wide") {
+            return self.check(&what, found, CLOSE);
+        }
+        let along = |direction: &mut dyn Iterator<Item = f64>| -> f64 {
+            found.iter().zip(direction).map(|(&value, along)| f64::from(value) * along).sum()
+        };
+        let expected = self.floats(&what);
+        let norm = along(&mut found.iter().map(|&value| f64::from(value))).sqrt();
+        let products = (1..expected.len()).map(|n| along(&mut drawn(&format!("{name}/{}", n - 1))));
+        for (place, (a, b)) in [norm].into_iter().chain(products).zip(&expected).enumerate() {
+            let error = (a - f64::from(*b)).abs();
+            assert!(
+                error <= CLOSE * f64::from(expected[0]),
+                "{}/{what}, product {place}: {a} and not {b}, norm {}",
+                self.name,
+                expected[0]
             );
         }
     }
@@ -123,7 +168,7 @@ impl Case {
         let mut tensors = parameters.export();
         let n_entries = parameters.entries.len();
         for tensor in &mut tensors[..n_entries] {
-            tensor.values = self.floats(&format!("weight/{part}.{}", tensor.name));
+            tensor.values = self.weights(&format!("{part}.{}", tensor.name), tensor.values.len());
         }
         parameters.import(&tensors).unwrap();
     }
@@ -137,7 +182,7 @@ impl Case {
             let n_entries = parameters.entries.len();
             for (index, tensor) in gradients.export().into_iter().enumerate() {
                 let kind = if index < n_entries { "gradient" } else { "running" };
-                self.check(&format!("{kind}/{part}.{}", tensor.name), &tensor.values, CLOSE);
+                self.check_result(kind, &format!("{part}.{}", tensor.name), &tensor.values);
                 n_checked += 1;
             }
         }
@@ -182,4 +227,19 @@ fn uma_net_step_2d() {
 #[test]
 fn uma_net_step_3d() {
     check_uma("uma_3d");
+}
+
+#[test]
+fn unet_step_2d_of_many_channels() {
+    check_unet("unet_2d_wide");
+}
+
+#[test]
+fn unet_step_3d_of_many_channels() {
+    check_unet("unet_3d_wide");
+}
+
+#[test]
+fn uma_net_step_2d_of_many_channels() {
+    check_uma("uma_2d_wide");
 }
