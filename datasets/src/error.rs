@@ -276,16 +276,6 @@ pub enum DatasetsError {
         /// Kinds of the cells, or of one cell.
         found: String,
     },
-    /// A line of JSON Lines that is not a JSON object.
-    #[error("{}:{line} is not a JSON object", path.display())]
-    JsonLine {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What the parser says.
-        source: serde_json::Error,
-    },
     /// A picture that cannot be decoded.
     #[error("cannot decode {} as a picture", path.display())]
     Picture {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, BufWriter, Write},
+    io::{BufWriter, Write},
     path::Path,
     sync::Arc,
 };
@@ -13,7 +13,7 @@ use arrow::{
     },
     datatypes::{DataType, Field, Float64Type, Int64Type, Schema},
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::{
     DatasetsError,
@@ -75,16 +75,6 @@ impl Cell {
             Self::Number(number) => Value::from(*number),
             Self::Integer(number) => Value::from(*number),
             Self::Flag(flag) => Value::from(*flag),
-        }
-    }
-
-    fn from_json(value: &Value, kind: Kind) -> Option<Self> {
-        match kind {
-            _ if value.is_null() => Some(Self::Missing),
-            Kind::Text => value.as_str().map(Self::from),
-            Kind::Number => value.as_f64().map(Self::from),
-            Kind::Integer => value.as_i64().map(Self::from),
-            Kind::Flag => value.as_bool().map(Self::from),
         }
     }
 }
@@ -278,34 +268,6 @@ impl Table {
         out.flush().map_err(failed)
     }
 
-    /// Reads JSON Lines into known columns; keys that are not there are missing, and other keys are left out.
-    ///
-    /// # Errors
-    /// [`DatasetsError::Read`]; [`DatasetsError::JsonLine`]; [`DatasetsError::TableRow`] for values of another kind.
-    pub fn read_json_lines(path: &Path, columns: &[(&str, Kind)]) -> Result<Self, DatasetsError> {
-        let failed = |source| DatasetsError::Read { path: path.to_owned(), source };
-        let mut table = Self::new(columns);
-        for (index, line) in BufReader::new(File::open(path).map_err(failed)?).lines().enumerate() {
-            let object: Map<String, Value> =
-                serde_json::from_str(&line.map_err(failed)?).map_err(|source| {
-                    DatasetsError::JsonLine { path: path.to_owned(), line: index + 1, source }
-                })?;
-            let row: Result<Vec<Cell>, DatasetsError> = columns
-                .iter()
-                .map(|&(name, kind)| {
-                    let value = object.get(name).unwrap_or(&Value::Null);
-                    Cell::from_json(value, kind).ok_or_else(|| DatasetsError::TableRow {
-                        row: index,
-                        expected: format!("`{name}` as {kind:?}"),
-                        found: value.to_string(),
-                    })
-                })
-                .collect();
-            table.rows.push(row?);
-        }
-        Ok(table)
-    }
-
     /// A row as a JSON text, keys in the order of the columns.
     fn json_row(&self, row: &[Cell]) -> String {
         let pairs = self.columns.iter().zip(row);
@@ -408,9 +370,7 @@ mod tests {
             "{\"case\":\"a \\\"b\\\"\",\"dice\":0.1,\"voxels\":12,\"is_empty\":false}\n\
              {\"case\":null,\"dice\":null,\"voxels\":null,\"is_empty\":true}\n"
         );
-        let read = Table::read_json_lines(&lines, &COLUMNS).unwrap();
-        assert_eq!(read.rows()[0], scores().rows()[0]);
-        assert_eq!(read.numbers("dice").unwrap(), [Some(0.1), None]);
+        assert_eq!(read.numbers("dice").unwrap(), [Some(0.1), Some(f64::INFINITY)]);
         assert_eq!(read.numbers("voxels").unwrap(), [Some(12.0), None]);
         assert_eq!(read.texts("case").unwrap(), [Some("a \"b\""), None]);
         assert!(read.column("none").is_none());
@@ -424,17 +384,7 @@ mod tests {
         assert!(matches!(error, DatasetsError::TableRow { row: 2, .. }), "{error}");
         assert!(matches!(table.push(vec!["a".into()]), Err(DatasetsError::TableRow { .. })));
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("t.jsonl");
-        std::fs::write(&path, "{\"dice\":\"high\"}\n").unwrap();
-        assert!(matches!(
-            Table::read_json_lines(&path, &COLUMNS),
-            Err(DatasetsError::TableRow { .. })
-        ));
-        std::fs::write(&path, "{}\n[]\n").unwrap();
-        assert!(matches!(
-            Table::read_json_lines(&path, &COLUMNS),
-            Err(DatasetsError::JsonLine { line: 2, .. })
-        ));
+        let path = folder.path().join("t.parquet");
         std::fs::write(&path, "PAR1").unwrap();
         assert!(matches!(Table::read_parquet(&path), Err(DatasetsError::Decode { .. })));
     }

@@ -80,7 +80,7 @@ fn all_faults_are_told_at_once_and_may_be_allowed() {
     let few = ["--set", "cases.split={train=1, val=1}"];
     let said = world.call(&[RUN, &few].concat());
     assert_eq!(said.code, Some(1), "{said:?}");
-    let told = "2 findings of the files are errors: 1 `missing_rater`, 1 `shape_mismatch`; the first: error \
+    let told = "errors found in the files: 2 (1 `missing_rater`, 1 `shape_mismatch`); the first: error \
                 `missing_rater` case `case_0` source `rater1` file `imagesTr/case_0_0000.png`: the case has no label by \
                 this source (dropped)";
     assert!(said.talk.contains(told), "{}", said.talk);

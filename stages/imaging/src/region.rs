@@ -7,11 +7,11 @@
 
 mod flood;
 
-use datasets::{Image, Mask};
+use datasets::Image;
 
 use crate::{
     ImagingError,
-    bits::{invert, pack, pack_where, widen_row},
+    bits::{invert, pack_where, widen_row},
     components::Connectivity,
     error::check_option,
 };
@@ -324,26 +324,4 @@ impl Rule for Neighbourhood<'_> {
         widen_row(inside, &mut self.spare, self.radius[2].min(n_columns));
         invert(inside, n_columns);
     }
-}
-
-/// The foreground of `mask` that is connected to a seed.
-///
-/// # Errors
-/// [`ImagingError::SeedOutside`].
-pub fn connected_mask(
-    mask: &Mask,
-    seeds: &[[usize; 3]],
-    connectivity: Connectivity,
-) -> Result<Region, ImagingError> {
-    struct Given<'a>(&'a Mask);
-    impl Rule for Given<'_> {
-        fn mark(&mut self, slice: usize, row: usize, inside: &mut [u64]) {
-            pack(self.0.row(slice, row), inside);
-        }
-    }
-    let shape = mask.shape();
-    if let Some(&seed) = seeds.iter().find(|seed| (0..3).any(|axis| seed[axis] >= shape[axis])) {
-        return Err(ImagingError::SeedOutside { seed, shape });
-    }
-    Ok(flood(shape, seeds, connectivity, &mut Given(mask)))
 }

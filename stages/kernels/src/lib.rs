@@ -42,9 +42,9 @@ pub use conv::{Conv, Write};
 pub use element::Element;
 pub use half::bf16;
 pub use norm::{
-    Activation, Affine, AffineGradient, BatchStatistics, ChannelSums, NORM_EPSILON, NORM_MOMENTUM,
-    Norm, NormKind, NormStatistics, PooledGradient, Pooling, RunningStatistics, fold_norm,
-    norm_relu_gradient, norm_relu_inference, norm_relu_training,
+    Activation, Affine, AffineGradient, BatchStatistics, NORM_EPSILON, NORM_MOMENTUM, Norm,
+    NormKind, NormStatistics, PooledGradient, Pooling, RunningStatistics, norm_relu_gradient,
+    norm_relu_inference, norm_relu_training,
 };
 pub use optimizer::{Optimizer, OptimizerState, clip_factor, gradient_norm};
 pub use pointwise::{sigmoid, sigmoids};

@@ -1,13 +1,11 @@
 //! Batch, instance and group normalization fused with the activation after it, as in PyTorch.
 //!
-//! A training pass reads the values once for their statistics ([`Norm::statistics`], or none if the convolution
-//! before gave sums: [`Norm::statistics_of_sums`]) and once to write the activation ([`Norm::apply`]). The backward
-//! pass reads gradient and values for two sums a channel, and again to write the gradient of the values. Sums are
-//! taken in f32 over a few thousand values, relative to a value of the channel, and then in f64 in a fixed order, so
-//! a large mean costs no accuracy.
+//! A training pass reads the values once for their statistics ([`Norm::statistics`]) and once to write the activation
+//! ([`Norm::apply`]). The backward pass reads gradient and values for two sums a channel, and again to write the
+//! gradient of the values. Sums are taken in f32 over a few thousand values, relative to a value of the channel, and
+//! then in f64 in a fixed order, so a large mean costs no accuracy.
 
 mod activation;
-mod fold;
 mod groups;
 mod lanes;
 mod pooled;
@@ -17,7 +15,6 @@ mod tests;
 use crate::{Element, parallel::SharedMut};
 pub use activation::Activation;
 use activation::with_act;
-pub use fold::fold_norm;
 use groups::{Parts, Spread, Table};
 pub use pooled::{PooledGradient, Pooling};
 
@@ -125,17 +122,6 @@ impl RunningStatistics<'_> {
     }
 }
 
-/// Sums over the pixels of each case, `[case, channel]`, as a convolution can take them while it writes.
-#[derive(Clone, Copy, Debug)]
-pub struct ChannelSums<'a> {
-    /// Sums of the values.
-    pub plain: &'a [f64],
-    /// Sums of their squares.
-    pub squares: &'a [f64],
-    /// Pixels of each case.
-    pub n_pixels: usize,
-}
-
 impl Norm {
     /// Statistics of `values`, `[case, pixel, channel]`, in one reading pass.
     ///
@@ -158,41 +144,6 @@ impl Norm {
         let table = Table::new(parts, [&base]);
         let sums = parts.sum(lanes::Moments, &table, [values]);
         let spread = Spread::from_sums(&sums, &base, parts.n_pixels());
-        self.finish(spread, parts, running)
-    }
-
-    /// Statistics of values whose sums are known; see [`Norm::statistics`] for `running`.
-    ///
-    /// Squares are not relative to a value of the channel here: where a mean is many deviations from zero, the
-    /// variance loses as many digits as its square has.
-    ///
-    /// # Panics
-    /// As [`Norm::statistics`], and when `sums` are not of whole cases.
-    pub fn statistics_of_sums(
-        &self,
-        sums: ChannelSums<'_>,
-        n_channels: usize,
-        running: Option<RunningStatistics<'_>>,
-    ) -> NormStatistics {
-        let ChannelSums { plain, squares, n_pixels } = sums;
-        assert_eq!(plain.len(), squares.len(), "sums and sums of squares");
-        let parts = Parts::new(plain.len() * n_pixels, plain.len() / n_channels, n_channels);
-        let both = [plain.to_vec(), squares.to_vec()];
-        let spread = Spread::from_sums(&both, &vec![0.0; plain.len()], n_pixels);
-        if self.kind == NormKind::Batch {
-            let all = Parts { n_parts: 1, len: parts.n_parts * parts.len, n_channels };
-            self.finish(spread.over_cases(n_channels), all, running)
-        } else {
-            self.finish(spread, parts, running)
-        }
-    }
-
-    fn finish(
-        &self,
-        spread: Spread,
-        parts: Parts,
-        running: Option<RunningStatistics<'_>>,
-    ) -> NormStatistics {
         let per_group = self.kind.channels_per_group(parts.n_channels);
         if let Some(running) = running {
             assert!(self.kind == NormKind::Batch, "{:?} has running statistics", self.kind);

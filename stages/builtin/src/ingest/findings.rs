@@ -22,7 +22,7 @@ use crate::{
 
 /// A data set that cannot be used as it is.
 #[derive(Debug, Error)]
-#[error("{} findings of the files are errors: {}; the first: {first}", self.n_errors(), self.counted())]
+#[error("errors found in the files: {} ({}); the first: {first}", self.n_errors(), self.counted())]
 pub(super) struct Findings {
     /// Number of errors by code.
     counts: BTreeMap<FindingCode, usize>,
@@ -224,7 +224,7 @@ mod tests {
         assert_eq!(rows, expected);
         let error = judge(&found, &[FindingCode::ChannelsDiffer]).unwrap_err().to_string();
         assert!(
-            error.starts_with("1 findings of the files are errors: 1 `same_image_across_splits`"),
+            error.starts_with("errors found in the files: 1 (1 `same_image_across_splits`)"),
             "{error}"
         );
         let allowed = [FindingCode::ChannelsDiffer, FindingCode::SameImageAcrossSplits];

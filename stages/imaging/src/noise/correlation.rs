@@ -30,11 +30,6 @@ pub struct Correlation {
 }
 
 impl Correlation {
-    /// Whether sources are independent of each other.
-    pub fn is_independent(&self) -> bool {
-        *self == Self::default()
-    }
-
     fn check(&self) -> Result<(), ImagingError> {
         let owner = "correlation";
         check_option(owner, "shared_erase_probability", self.shared_erase_probability, [0.0, 1.0])?;

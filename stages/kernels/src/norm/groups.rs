@@ -170,14 +170,6 @@ impl Spread {
         Self { mean, variance }
     }
 
-    /// The spread of all cases together, given that of each; they have equally many pixels.
-    pub(super) fn over_cases(&self, n_channels: usize) -> Self {
-        let n_cases = self.mean.len() / n_channels;
-        let members = |channel: usize| (0..n_cases).map(move |case| case * n_channels + channel);
-        let (mean, variance) = (0..n_channels).map(|c| self.together(members(c))).unzip();
-        Self { mean, variance }
-    }
-
     /// Gives all channels of each group the spread of the group.
     pub(super) fn over_groups(&self, per_group: usize) -> Self {
         let members = |at: usize| at / per_group * per_group..(at / per_group + 1) * per_group;

@@ -222,27 +222,6 @@ fn gradients_are_finite_differences() {
 }
 
 #[test]
-fn known_sums_give_the_same_statistics() {
-    for shape in [[3, 40, 6], [1, 9, 2]] {
-        let setup = Setup::<f32>::new(shape);
-        let [n_cases, n_pixels, n_channels] = shape;
-        let mut sums = [vec![0.0; n_cases * n_channels], vec![0.0; n_cases * n_channels]];
-        for (at, value) in double(&setup.values).into_iter().enumerate() {
-            let place = at / n_channels / n_pixels * n_channels + at % n_channels;
-            sums[0][place] += value;
-            sums[1][place] += value * value;
-        }
-        let sums = ChannelSums { plain: &sums[0], squares: &sums[1], n_pixels };
-        for norm in norms(n_channels) {
-            let (found, expected) =
-                (norm.statistics_of_sums(sums, n_channels, None), setup.statistics(norm));
-            assert_close(&found.mean, &double(&expected.mean), &format!("{norm:?} mean"));
-            assert_close(&found.inv_std, &double(&expected.inv_std), &format!("{norm:?} inv_std"));
-        }
-    }
-}
-
-#[test]
 fn running_statistics_follow_the_batch() {
     for shape in [[1, 1, 2], [1, 50, 3], [2, 300, 16]] {
         let setup = Setup::<f32>::new(shape);
@@ -359,23 +338,6 @@ fn pooling_in_the_same_pass_changes_nothing() {
         }
         check_pooled::<bf16>(window, volume, n_channels, Norm::default());
     }
-}
-
-#[test]
-fn folded_weights_need_no_norm() {
-    let (weights, bias) = (numbers(3 * 5, 1), numbers(5, 2));
-    let (scale, shift, mean) = (numbers(5, 3), numbers(5, 4), numbers(5, 5));
-    let variance: Vec<f32> = numbers(5, 6).iter().map(|value| value + 0.6).collect();
-    let (affine, input) = (Affine { scale: &scale, shift: &shift }, numbers(3, 7));
-    let conv = |weights: &[f32], bias: &[f32]| -> Vec<f32> {
-        let of = |to: usize| (0..3).map(|from| input[from] * weights[from * 5 + to]).sum::<f32>();
-        (0..5).map(|to| of(to) + bias[to]).collect()
-    };
-    let mut expected = conv(&weights, &bias);
-    let norm = Norm { kind: NormKind::Batch, activation: Activation::Identity };
-    norm.apply_in_place(&mut expected, affine, &NormStatistics::of_running(&mean, &variance));
-    let (weights, bias) = fold_norm(&weights, Some(&bias), affine, (&mean, &variance));
-    assert_close(&conv(&weights, &bias), &double(&expected), "folded");
 }
 
 proptest::proptest! {

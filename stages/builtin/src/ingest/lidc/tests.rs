@@ -251,8 +251,7 @@ fn the_release_becomes_shards_that_name_nobody() {
     fs::create_dir(root.path().join("configs")).unwrap();
     write(&root.path().join("lidc"), release(slice));
     let error = go(root.path(), EXPERIMENT).unwrap_err();
-    for told in ["6 findings of the files are errors", "5 `outline_off_image`", "1 `session_count`"]
-    {
+    for told in ["errors found in the files: 6 (", "5 `outline_off_image`", "1 `session_count`"] {
         assert!(error.contains(told), "{error}");
     }
     let allowed = format!("{EXPERIMENT}allow = ['session_count', 'outline_off_image']\n");
