@@ -288,7 +288,7 @@ STEPS = {
     "unet_3d_wide": ("unet", 3, 2, 32, 2, 1, 1, [1, 4, 6, 10]),
     "uma_2d_wide": ("uma", 2, 1, 32, 2, 2, 1, [1, 1, 12, 20]),
 }
-# Tensors of wide steps are drawn by `drawn` from two numbers, and results are seen through as many directions.
+# Wide steps store two numbers a weight, from which `drawn` makes it, and see results through so many directions.
 DIRECTIONS = 4
 # Weight of the consistency loss.
 ALPHA = 0.5
@@ -321,22 +321,22 @@ def store_weight(vectors, case, name, parameter):
     start = 1.0 if is_scale else 0.0
     spread = 0.25 if parameter.dim() == 1 else 1 / (parameter[0].numel() ** 0.5)
     with torch.no_grad():
-        if not case.endswith("_wide"):
+        if case.endswith("_wide"):
+            spread = 2.0 ** round(math.log2(spread))
+            parameter.copy_((start + spread * drawn(name, parameter.numel())).reshape(parameter.shape))
+            vectors.inputs(case, **{f"rule/{name}": torch.tensor([start, spread], dtype=torch.float64)})
+        else:
             parameter.copy_((start + draw(*parameter.shape, scale=spread)).bfloat16().double())
-            return vectors.inputs(case, **{f"weight/{name}": parameter.detach()})
-        spread = 2.0 ** round(math.log2(spread))
-        parameter.copy_((start + spread * drawn(name, parameter.numel())).reshape(parameter.shape))
-    return vectors.inputs(case, **{f"rule/{name}": torch.tensor([start, spread], dtype=torch.float64)})
+            vectors.inputs(case, **{f"weight/{name}": parameter.detach()})
 
 
 def store_result(vectors, case, kind, name, tensor):
     """Stores a tensor: all of it, or its norm and its products with directions."""
-    tensor = tensor.detach().double()
     if case.endswith("_wide"):
-        flat = tensor.flatten()
-        seen = [flat.norm()] + [flat @ drawn(f"{name}/{n}", len(flat)) for n in range(DIRECTIONS)]
-        return vectors.results(case, **{f"{kind}/{name}": torch.stack(seen)})
-    return vectors.results(case, **{f"{kind}/{name}": tensor})
+        flat = tensor.detach().flatten()
+        products = [flat @ drawn(f"{name}/{n}", len(flat)) for n in range(DIRECTIONS)]
+        tensor = torch.stack([flat.norm(), *products])
+    vectors.results(case, **{f"{kind}/{name}": tensor})
 
 
 def steps(vectors):

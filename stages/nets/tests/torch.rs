@@ -14,7 +14,7 @@ use nets::{
     SingleNet, StepAt, StepReport, TaskShape, Trainable, UmaConfig, UmaNet,
 };
 
-/// Bound on the error of a tensor relative to its largest value: about ten layers of f32 arithmetic.
+/// Bound on the error of a tensor relative to its largest value, or to its norm: about ten layers of f32 arithmetic.
 const CLOSE: f64 = 2e-5;
 /// Bound on the error of loss terms and scores, relative.
 const TERM: f64 = 1e-6;
@@ -59,20 +59,6 @@ impl Case {
         self.find(what).unwrap_or_else(|| panic!("{} has no `{what}`", self.name))
     }
 
-    fn check(&self, what: &str, found: &[f32], bound: f64) {
-        let expected = self.floats(what);
-        assert_eq!(found.len(), expected.len(), "{}/{what}", self.name);
-        let largest = expected.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
-        for (place, (a, b)) in found.iter().zip(&expected).enumerate() {
-            let error = f64::from(a - b).abs();
-            assert!(
-                error <= bound * f64::from(largest),
-                "{}/{what}[{place}]: {a} and not {b}, largest value {largest}",
-                self.name
-            );
-        }
-    }
-
     fn check_terms(&self, what: &str, found: &[f64]) {
         let found: Vec<f32> = found.iter().map(|&term| term as f32).collect();
         for (place, (a, b)) in found.iter().zip(self.floats(what)).enumerate() {
@@ -85,33 +71,40 @@ impl Case {
         }
     }
 
+    /// Whether weights are drawn and results seen through directions.
+    fn is_wide(&self) -> bool {
+        self.name.ends_with("_wide")
+    }
+
     /// The weights of a parameter of `len` numbers: stored, or drawn around a start with a spread.
     fn weights(&self, name: &str, len: usize) -> Vec<f32> {
-        let Some(rule) = self.find(&format!("rule/{name}")) else {
+        if !self.is_wide() {
             return self.floats(&format!("weight/{name}"));
-        };
+        }
+        let rule = self.floats(&format!("rule/{name}"));
         drawn(name).take(len).map(|value| rule[0] + rule[1] * value as f32).collect()
     }
 
-    /// Holds a tensor against the stored one, or its products with directions against the stored products.
+    /// Holds a tensor against the stored one, or its norm and its products with directions against the stored ones.
     fn check_result(&self, kind: &str, name: &str, found: &[f32]) {
         let what = format!("{kind}/{name}");
-        if !self.name.ends_with("_wide") {
-            return self.check(&what, found, CLOSE);
-        }
-        let along = |direction: &mut dyn Iterator<Item = f64>| -> f64 {
-            found.iter().zip(direction).map(|(&value, along)| f64::from(value) * along).sum()
+        let expected: Vec<f64> = self.floats(&what).into_iter().map(f64::from).collect();
+        let mut found: Vec<f64> = found.iter().copied().map(f64::from).collect();
+        let scale = if self.is_wide() {
+            let product = |direction: &str| drawn(direction).zip(&found).map(|(a, b)| a * b).sum();
+            let norm = found.iter().map(|value| value * value).sum::<f64>().sqrt();
+            let products = (0..expected.len() - 1).map(|n| product(&format!("{name}/{n}")));
+            found = [norm].into_iter().chain(products).collect();
+            expected[0]
+        } else {
+            expected.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()))
         };
-        let expected = self.floats(&what);
-        let norm = along(&mut found.iter().map(|&value| f64::from(value))).sqrt();
-        let products = (1..expected.len()).map(|n| along(&mut drawn(&format!("{name}/{}", n - 1))));
-        for (place, (a, b)) in [norm].into_iter().chain(products).zip(&expected).enumerate() {
-            let error = (a - f64::from(*b)).abs();
+        assert_eq!(found.len(), expected.len(), "{}/{what}", self.name);
+        for (place, (a, b)) in found.iter().zip(&expected).enumerate() {
             assert!(
-                error <= CLOSE * f64::from(expected[0]),
-                "{}/{what}, product {place}: {a} and not {b}, norm {}",
-                self.name,
-                expected[0]
+                (a - b).abs() <= CLOSE * scale,
+                "{}/{what}[{place}]: {a} and not {b}, scale {scale}",
+                self.name
             );
         }
     }
